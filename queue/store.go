@@ -1,0 +1,123 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+)
+
+// Store keeps messages, envelopes, the journal and small cells. One door, few
+// verbs; every method is durable when it returns nil. Records are opaque
+// (sealed) bytes to it: it indexes only what scheduling needs. All methods are
+// safe for concurrent use. storetest.Run is its contract.
+type Store interface {
+	// Insert streams the body and writes the message, its rows and its journal
+	// entry in one atomic, synced step. nil is the instant of acceptance. When
+	// the body's reader fails, nothing stays, and its error is returned as it is.
+	Insert(ctx context.Context, in *Insertion) error
+	// Claim leases up to q.Limit due rows, fair over lanes, none over q.PerLane
+	// leased in one lane. next is when something is due next (zero: nothing waits).
+	Claim(ctx context.Context, q ClaimQuery) (rows []Row, next time.Time, err error)
+	// Commit applies a change atomically. ErrStale when a row's lease is no longer
+	// the caller's: nothing is changed then.
+	Commit(ctx context.Context, c *Change) error
+	// Body opens a message's body. ErrNotFound when there is none.
+	Body(ctx context.Context, id ID) (Body, error)
+	// Read returns a message's record and its rows, by number. ErrNotFound when gone.
+	Read(ctx context.Context, id ID) (record []byte, rows []Row, err error)
+	// Scan calls fn in key order until it returns an error, which Scan returns
+	// (ErrStop counts as nil).
+	Scan(ctx context.Context, q ScanQuery, fn func(Item) error) error
+	// Cell returns a small named value, nil when it was never set.
+	Cell(ctx context.Context, name string) ([]byte, error)
+	// SetCell sets it.
+	SetCell(ctx context.Context, name string, value []byte) error
+	// Close ends the store. The caller has stopped using it.
+	Close() error
+}
+
+// Errors of a Store.
+var (
+	ErrNotFound = errors.New("queue: not found")
+	ErrStale    = errors.New("queue: the lease is no longer ours")
+	ErrStop     = errors.New("queue: stop the scan")
+	ErrFull     = errors.New("queue: the disk is too full")
+)
+
+// Insertion is a message on its way in.
+type Insertion struct {
+	ID ID
+	// Record makes the sealed message record once the body's size is known.
+	Record func(size int64) ([]byte, error)
+	Body   io.Reader
+	Rows   []Row
+	Entry  []byte // journal entry, sealed
+}
+
+// RowState is where an envelope stands, as far as a store must know.
+type RowState uint8
+
+// The states of a row. Leased is a waiting row with a lease, never on disk alone.
+const (
+	RowWaiting RowState = iota + 1
+	RowLeased
+	RowHeld
+)
+
+// Row is an envelope as a store sees it.
+type Row struct {
+	Message ID
+	Number  int    // the envelope's number within the message
+	Lane    string // keyed hash or name of the domain: equal for equal domains
+	Due     time.Time
+	State   RowState
+	Until   time.Time // end of the lease, when leased
+	Fence   uint64    // grows with each lease; Commit checks it
+	Data    []byte    // the sealed envelope
+}
+
+// ClaimQuery says what may be claimed.
+type ClaimQuery struct {
+	Now     time.Time
+	Until   time.Time // end of the leases
+	Limit   int
+	PerLane int // 0: no limit
+}
+
+// Change is what Commit does in one atomic step.
+type Change struct {
+	// Update rewrites rows (new due time, state, data). A row that is leased
+	// must carry its fence; the lease ends.
+	Update []Row
+	// Remove deletes rows; with the last row of a message its record and body go
+	// in the same step. Same rule for fences.
+	Remove []Row
+	// Insert adds messages (notices) in the same step. Their bodies are small.
+	Insert []*Insertion
+	// Entries are appended to the journal.
+	Entries [][]byte
+}
+
+// ItemKind is what a Scan is over.
+type ItemKind uint8
+
+// The kinds of item.
+const (
+	ScanRows    ItemKind = iota + 1 // by message ID and number
+	ScanJournal                     // by sequence number
+)
+
+// ScanQuery is a range: after the position, at most Limit items (0: all).
+type ScanQuery struct {
+	Kind  ItemKind
+	After string // Item.Pos of the last item seen; "" from the start
+	Limit int
+}
+
+// Item is one thing that a Scan found.
+type Item struct {
+	Pos   string // position: opaque, sortable, stays valid
+	Row   Row    // for ScanRows, with its present state
+	Entry []byte // for ScanJournal
+}
