@@ -80,7 +80,6 @@ type reasonRow struct {
 	permanent bool
 }
 
-
 // reasons is the one table; the index is the Reason. Nothing writes it.
 var reasons = [reasonCount]reasonRow{
 	ReasonUnset:     {"unset", "no reason given", "4.0.0", "", false, false},

@@ -39,6 +39,10 @@ type Target struct {
 	SNI        Domain           `json:"sni"`
 	TLSA       []TLSARecord     `json:"tlsa,omitempty"`  // usable ones only
 	Names      []Domain         `json:"names,omitempty"` // reference names for DANE-TA (RFC 7672 3.2.2)
+	// Later: the rule allows a lower rung here, but not yet.
+	Later bool `json:"later,omitempty"`
+	// MinTLS is the least TLS version of the rule (tls.VersionTLS12...); 0: none.
+	MinTLS uint16 `json:"min_tls,omitempty"`
 	// RequireTLS asks for the REQUIRETLS parameter to be sent where offered.
 	RequireTLS bool `json:"require_tls,omitempty"`
 }

@@ -1,20 +1,214 @@
 package policy
 
-// Walk is the moving finger on a plan: the fallback ladder. It belongs to one
-// goroutine.
-type Walk struct{}
+import (
+	"net/netip"
+	"slices"
+)
 
-// Walk starts a walk over the plan.
-func (p *Plan) Walk() *Walk { return &Walk{} }
+// Walk is the moving finger on a plan: the fallback ladder. It belongs to one
+// goroutine. Use it as
+//
+//	w := plan.Walk()
+//	for step, ok := w.Next(); ok; step, ok = w.Next() {
+//		w.Report(step, try(step))
+//	}
+//
+// Each pass is one rung down the ladder, over all hosts in order of preference
+// (policy: wide before down). A host enters a lower pass only when STARTTLS, the
+// handshake or the verification failed there.
+type Walk struct {
+	plan  *Plan
+	spots []spot
+	pass  int
+	at    int // index of the spot that is looked at next
+	// deepest is the last pass that may run. It falls to the pass of a session that
+	// stood: what the host said afterwards (4xx, 421) is no TLS failure, so going
+	// lower elsewhere would be a downgrade caused by a mere delay.
+	deepest int
+	done    bool
+	trace   Trace
+	results []Result
+}
+
+// spot is one address of one target with the finger's position on its rungs.
+type spot struct {
+	target *Target
+	addr   netip.AddrPort
+	rung   int  // index into target.Rungs of the next rung to try
+	dead   bool // nothing more to try here
+}
+
+// lastPass is the pass of the clear rung.
+const lastPass = 2
+
+// Walk starts a walk over the plan. A refused plan has no steps.
+func (p *Plan) Walk() *Walk {
+	w := &Walk{plan: p, deepest: lastPass}
+	if p.Refusal != nil {
+		return w
+	}
+	for i := range p.Targets {
+		t := &p.Targets[i]
+		for _, a := range t.Addrs {
+			w.spots = append(w.spots, spot{target: t, addr: a, dead: len(t.Rungs) == 0})
+		}
+	}
+	return w
+}
 
 // Next returns the next step; false when the walk is over.
-func (w *Walk) Next() (Step, bool) { return Step{}, false }
+func (w *Walk) Next() (Step, bool) {
+	for ; !w.done && w.pass <= w.deepest; w.pass, w.at = w.pass+1, 0 {
+		for ; w.at < len(w.spots); w.at++ {
+			s := &w.spots[w.at]
+			if s.dead || s.target.Rungs[s.rung].pass() != w.pass {
+				continue
+			}
+			return Step{Target: s.target, Addr: s.addr, Rung: s.target.Rungs[s.rung]}, true
+		}
+	}
+	return Step{}, false
+}
 
 // Report says what came of the step that Next returned last.
-func (w *Walk) Report(s Step, r Result) {}
+func (w *Walk) Report(s Step, r Result) {
+	w.record(s, r)
+	if r.Failure == nil {
+		w.done = true
+		return
+	}
+	if r.Opened {
+		w.deepest = min(w.deepest, s.Rung.pass())
+		w.leave(s.Target)
+		return
+	}
+	if w.at < len(w.spots) {
+		w.spots[w.at].fail(r.Failure.Reason)
+	}
+}
 
-// Trace returns what was tried so far, in order.
-func (w *Walk) Trace() Trace { return nil }
+func (w *Walk) record(s Step, r Result) {
+	t := Tried{Host: s.Target.Host, Addr: s.Addr, Rung: s.Rung, Level: r.Level, Millis: r.Took.Milliseconds()}
+	if r.Failure != nil {
+		t.Reason, t.Detail = r.Failure.Reason, r.Failure.Detail
+	}
+	w.trace = append(w.trace, t)
+	w.results = append(w.results, r)
+}
 
-// Failure returns why nothing was good enough, after the walk is over.
-func (w *Walk) Failure() *Failure { return nil }
+// leave ends the tries at all addresses of a host that took part in a
+// transaction: another of its addresses would say the same.
+func (w *Walk) leave(t *Target) {
+	for i := range w.spots {
+		if w.spots[i].target == t {
+			w.spots[i].dead = true
+		}
+	}
+}
+
+// fail moves the finger at this spot to the next rung that could help, or ends it.
+func (s *spot) fail(reason Reason) {
+	if !reason.MayLower() {
+		s.dead = true // rule 4: connection trouble never lowers a rung
+		return
+	}
+	for s.rung++; s.rung < len(s.target.Rungs); s.rung++ {
+		if s.target.Rungs[s.rung].cures(reason) {
+			return
+		}
+	}
+	s.dead = true
+}
+
+// cures reports whether a lower rung could do better after this failure. What it
+// leaves out would fail in the same way and cost the host a connection.
+func (r Rung) cures(reason Reason) bool {
+	switch reason {
+	case STARTTLSMissing, STARTTLSTemporary, STARTTLSRefused:
+		return r == Clear
+	case HandshakeVersion, HandshakeCertificate,
+		CertificateExpired, CertificateMismatch, CertificateUntrusted, TLSAMismatch, BelowFloor:
+		return r != Classical
+	default:
+		return true
+	}
+}
+
+// Trace returns what was tried so far, in order. The walk keeps it.
+func (w *Walk) Trace() Trace { return w.trace }
+
+// Failure returns why nothing was good enough, once the walk is over: the plan's
+// refusal, or the last real problem (RFC 3463 3.5), temporary ones first, because
+// a host that may do better later forbids giving up now. nil after a success.
+func (w *Walk) Failure() *Failure {
+	if w.plan.Refusal != nil {
+		return w.plan.Refusal
+	}
+	if len(w.results) == 0 {
+		return &Failure{Reason: Internal, Detail: "the plan has no step"}
+	}
+	if w.results[len(w.results)-1].Failure == nil {
+		return nil
+	}
+	return w.unmet(w.pick())
+}
+
+func (w *Walk) pick() *Failure {
+	var temporary, permanent, keyword *Failure
+	for _, r := range w.results {
+		switch f := r.Failure; {
+		case f.Reason == RequireTLSMissing:
+			keyword = f
+		case f.Permanent():
+			permanent = f
+		case w.judged(f):
+			permanent = f
+		default:
+			temporary = f
+		}
+	}
+	switch {
+	case temporary != nil:
+		return temporary
+	case keyword != nil:
+		return keyword // RFC 8689 4.2.1: 5.7.30 if one host lacked only the keyword
+	default:
+		return permanent
+	}
+}
+
+// judged reports whether a failure is the verdict on a host that was reached, for
+// mail whose floor does not wait: REQUIRETLS (RFC 8689 4.2.1: MUST bounce) or
+// on_unmet = bounce. A 454 or a broken handshake is not a verdict: the step was
+// not carried out (RFC 5321 4.5.4.1).
+func (w *Walk) judged(f *Failure) bool {
+	if !w.plan.mayBounce() {
+		return false
+	}
+	switch f.Reason {
+	case STARTTLSMissing, STARTTLSRefused, HandshakeVersion, CertificateExpired, CertificateMismatch,
+		CertificateUntrusted, TLSAMismatch, BelowFloor, RouteUnproven, HandshakeCertificate:
+		return true
+	default:
+		return false
+	}
+}
+
+// mayBounce reports whether a floor that was not reached is a reason to give up
+// now: not while the rule will allow a lower rung later.
+func (p *Plan) mayBounce() bool {
+	return p.OnUnmet == Bounce && !slices.ContainsFunc(p.Targets, func(t Target) bool { return t.Later })
+}
+
+// unmet makes the verdict final where the plan says so.
+func (w *Walk) unmet(f *Failure) *Failure {
+	if !w.judged(f) {
+		return f
+	}
+	final := *f
+	final.Final = true
+	if final.Reason.MayLower() {
+		final.Status = "5.7.10" // encryption needed (RFC 8689 4.2.1)
+	}
+	return &final
+}
