@@ -39,7 +39,10 @@ func (l Level) String() string { return enumName(levelNames(), l) }
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
 // UnmarshalText reads the level's word.
-func (l *Level) UnmarshalText(b []byte) (err error) { *l, err = ParseLevel(string(b)); return err }
+func (l *Level) UnmarshalText(b []byte) (err error) {
+	*l, err = unmarshalEnum[Level]("level", levelNames(), string(b))
+	return err
+}
 
 // ParseLevel reads a level's word. "unset" is not accepted: nobody may ask for nothing.
 func ParseLevel(s string) (Level, error) {
@@ -112,7 +115,7 @@ func (b Basis) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
 // UnmarshalText reads the basis's word.
 func (b *Basis) UnmarshalText(t []byte) (err error) {
-	*b, err = parseEnum[Basis]("basis", basisNames(), string(t))
+	*b, err = unmarshalEnum[Basis]("basis", basisNames(), string(t))
 	return err
 }
 
@@ -167,7 +170,7 @@ func (r Rung) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // UnmarshalText reads the rung's word.
 func (r *Rung) UnmarshalText(t []byte) (err error) {
-	*r, err = parseEnum[Rung]("rung", rungNames(), string(t))
+	*r, err = unmarshalEnum[Rung]("rung", rungNames(), string(t))
 	return err
 }
 
@@ -190,7 +193,10 @@ func (o OnUnmet) String() string { return enumName(onUnmetNames(), o) }
 func (o OnUnmet) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
 // UnmarshalText reads the word.
-func (o *OnUnmet) UnmarshalText(t []byte) (err error) { *o, err = ParseOnUnmet(string(t)); return err }
+func (o *OnUnmet) UnmarshalText(t []byte) (err error) {
+	*o, err = unmarshalEnum[OnUnmet]("on_unmet", onUnmetNames(), string(t))
+	return err
+}
 
 // ParseOnUnmet reads "defer" or "bounce".
 func ParseOnUnmet(s string) (OnUnmet, error) {
@@ -202,6 +208,14 @@ func enumName[E ~uint8](names []string, e E) string {
 		return names[e]
 	}
 	return fmt.Sprintf("%s(%d)", names[0], e)
+}
+
+// unmarshalEnum is parseEnum for records that we wrote: they may say "unset".
+func unmarshalEnum[E ~uint8](what string, names []string, s string) (E, error) {
+	if s == names[0] {
+		return 0, nil
+	}
+	return parseEnum[E](what, names, s)
 }
 
 func parseEnum[E ~uint8](what string, names []string, s string) (E, error) {

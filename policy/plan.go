@@ -78,13 +78,8 @@ func (r Route) String() string { return enumName(routeNames(), r) }
 func (r Route) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // UnmarshalText reads the route's word.
-func (r *Route) UnmarshalText(b []byte) error {
-	if string(b) == "none" {
-		*r = RouteNone
-		return nil
-	}
-	v, err := parseEnum[Route]("route", routeNames(), string(b))
-	*r = v
+func (r *Route) UnmarshalText(b []byte) (err error) {
+	*r, err = unmarshalEnum[Route]("route", routeNames(), string(b))
 	return err
 }
 
@@ -107,13 +102,8 @@ func (p Peer) String() string { return enumName(peerNames(), p) }
 func (p Peer) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // UnmarshalText reads the peer's word.
-func (p *Peer) UnmarshalText(b []byte) error {
-	if string(b) == "none" {
-		*p = PeerNone
-		return nil
-	}
-	v, err := parseEnum[Peer]("peer", peerNames(), string(b))
-	*p = v
+func (p *Peer) UnmarshalText(b []byte) (err error) {
+	*p, err = unmarshalEnum[Peer]("peer", peerNames(), string(b))
 	return err
 }
 

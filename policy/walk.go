@@ -154,9 +154,11 @@ func (w *Walk) Failure() *Failure {
 }
 
 func (w *Walk) pick() *Failure {
-	var temporary, permanent, keyword *Failure
+	var stood, temporary, permanent, keyword *Failure
 	for _, r := range w.results {
 		switch f := r.Failure; {
+		case r.Opened:
+			stood = f // a host that spoke about the mail itself says more than one that did not
 		case f.Reason == RequireTLSMissing:
 			keyword = f
 		case f.Permanent():
@@ -168,6 +170,8 @@ func (w *Walk) pick() *Failure {
 		}
 	}
 	switch {
+	case stood != nil:
+		return stood
 	case temporary != nil:
 		return temporary
 	case keyword != nil:

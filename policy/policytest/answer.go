@@ -1,0 +1,152 @@
+package policytest
+
+import (
+	"github.com/miekg/dns"
+)
+
+// maxChase bounds an alias chain; a loop ends there with SERVFAIL, as resolvers do.
+const maxChase = 12
+
+// reply makes the reply to a query.
+func (z *Zones) reply(r *dns.Msg, q question) *dns.Msg {
+	a := &answer{query: r, m: new(dns.Msg).SetReply(r), secure: true}
+	a.m.RecursionAvailable = true
+	a.m.Authoritative = !r.RecursionDesired
+	opt := r.IsEdns0()
+	if opt != nil {
+		a.dnssec = opt.Do()
+	}
+	z.mu.RLock()
+	defer z.mu.RUnlock()
+	z.resolve(a, q)
+	switch validating := z.mode != Oblivious && !r.CheckingDisabled; {
+	case a.m.Rcode != dns.RcodeSuccess && a.m.Rcode != dns.RcodeNameError:
+		a.m.Answer, a.m.Ns = nil, nil
+	case a.bogus && validating: // RFC 4035 5.5
+		a.m.Answer, a.m.Ns = nil, nil
+		a.m.Rcode = dns.RcodeServerFailure
+	case a.secure && !a.bogus && validating:
+		a.m.AuthenticatedData = a.dnssec || r.AuthenticatedData // RFC 6840 5.8
+	}
+	if opt != nil && !a.noEDNS {
+		a.m.SetEdns0(1232, a.dnssec)
+		if a.bogus && a.m.Rcode == dns.RcodeServerFailure { // RFC 8914 4.7
+			ede := &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus}
+			a.m.IsEdns0().Option = append(a.m.IsEdns0().Option, ede)
+		}
+	}
+	return a.m
+}
+
+// answer is a reply in the making.
+type answer struct {
+	query  *dns.Msg
+	m      *dns.Msg
+	dnssec bool // DO: signatures are wanted (RFC 4035 3.2.1)
+	secure bool // all zones so far are secure
+	bogus  bool
+	noEDNS bool
+}
+
+// resolve follows the aliases from q on. z.mu is held.
+func (z *Zones) resolve(a *answer, q question) {
+	for range maxChase {
+		f := z.faultAt(q)
+		if f != nil {
+			if rcode, ok := f.kind.rcode(); ok && (f.kind != FormErrEDNS || a.query.IsEdns0() != nil) {
+				a.m.Rcode, a.noEDNS = rcode, f.kind == FormErrEDNS
+				return
+			}
+			if f.kind == Timeout { // a resolver that gives up on the end of a chain
+				a.m.Rcode = dns.RcodeServerFailure
+				return
+			}
+			if f.kind == Referral {
+				a.m.Ns = append(a.m.Ns, nsOf(z.zoneOf(q.name).name))
+				a.secure = false
+				return
+			}
+		}
+		next, more := z.step(a, q, f)
+		if !more || !a.query.RecursionDesired || (f != nil && f.kind == FirstAlias) {
+			return
+		}
+		q.name = next
+	}
+	a.m.Rcode = dns.RcodeServerFailure
+}
+
+// step adds what the zone of one name has to say, and returns the alias's target
+// if there is one to follow. z.mu is held.
+func (z *Zones) step(a *answer, q question, f *fault) (string, bool) {
+	of := z.zoneOf(q.name)
+	if q.qtype == dns.TypeDS && q.name == of.name { // RFC 4035 3.1.4.1
+		of = z.parentOf(of.name)
+	}
+	s := z.standing(of)
+	a.secure = a.secure && s == Signed
+	if f != nil && f.kind == BadSignature && s == Signed {
+		s = Bogus
+	}
+	a.bogus = a.bogus || s == Bogus
+	sign := func(section *[]dns.RR, set []dns.RR) {
+		*section = append(*section, set...)
+		if a.dnssec && of.security != Unsigned {
+			*section = append(*section, of.sign(set, keyed(s, of, q)))
+		}
+	}
+	if set := z.rrset(of, q.name, q.qtype); len(set) > 0 {
+		sign(&a.m.Answer, set)
+		return "", false
+	}
+	if alias := z.rrset(of, q.name, dns.TypeCNAME); len(alias) > 0 && q.qtype != dns.TypeDS {
+		sign(&a.m.Answer, alias)
+		return dns.CanonicalName(alias[0].(*dns.CNAME).Target), true
+	}
+	sign(&a.m.Ns, []dns.RR{z.soa(of)})
+	if !z.exists(of, q.name) {
+		a.m.Rcode = dns.RcodeNameError
+	}
+	if a.dnssec && of.security != Unsigned {
+		for _, n := range z.denial(of, q.name) {
+			sign(&a.m.Ns, []dns.RR{n})
+		}
+	}
+	return "", false
+}
+
+// keyed spares the key set: a bogus zone is one whose data do not verify, while
+// its key does.
+func keyed(s Security, of *zone, q question) Security {
+	if q.qtype == dns.TypeDNSKEY && q.name == of.name {
+		return Signed
+	}
+	return s
+}
+
+// denial returns the NSEC records that prove an absence (RFC 4035 3.1.3): the one
+// that matches or covers the name, and where the name does not exist, the one that
+// covers the wildcard at its closest encloser. z.mu is held.
+func (z *Zones) denial(of *zone, name string) []*dns.NSEC {
+	proof := []*dns.NSEC{z.nsec(of, name)}
+	if z.exists(of, name) {
+		return proof
+	}
+	encloser := name
+	for !z.exists(of, encloser) {
+		off, end := dns.NextLabel(encloser, 0)
+		if end {
+			encloser = "."
+			break
+		}
+		encloser = encloser[off:]
+	}
+	wildcard := "*." + encloser
+	if encloser == "." {
+		wildcard = "*."
+	}
+	if second := z.nsec(of, wildcard); second.Hdr.Name != proof[0].Hdr.Name {
+		proof = append(proof, second)
+	}
+	return proof
+}

@@ -1,0 +1,206 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"time"
+
+	"github.com/sealpost/sealpost/policy"
+	"github.com/sealpost/sealpost/queue"
+)
+
+// trip is the state of one Deliver call. It belongs to one goroutine.
+type trip struct {
+	c       *Courier
+	lease   *queue.Lease
+	attempt Attempt
+	// open are the recipients that still need a host, as indexes into the envelope.
+	open []int
+	// outcomes has the latest outcome of each recipient that has one.
+	outcomes map[int]queue.Outcome
+}
+
+func newTrip(c *Courier, l *queue.Lease) *trip {
+	now := time.Now()
+	t := &trip{c: c, lease: l, outcomes: make(map[int]queue.Outcome, len(l.Envelope.Recipients))}
+	for i := range l.Envelope.Recipients {
+		if l.Envelope.Recipients[i].State == queue.Pending {
+			t.open = append(t.open, i)
+		}
+	}
+	t.attempt = Attempt{
+		Version: AttemptVersion, At: now, Message: l.Message.ID, Envelope: l.Envelope.ID,
+		Domain: l.Envelope.Lane, Tries: l.Envelope.Tries + 1,
+		Age: now.Sub(l.Message.AcceptedAt), Bytes: l.Message.Size,
+	}
+	return t
+}
+
+// query is what this delivery asks of the judge.
+func (t *trip) query() policy.Query {
+	m := &t.lease.Message
+	return policy.Query{
+		Domain: t.lease.Envelope.Lane, Sender: string(m.Sender.Domain), NullSender: m.Sender.IsNull(),
+		Credential: m.Credential, Stream: m.Stream,
+		Age: t.attempt.Age, Tries: t.lease.Envelope.Tries,
+		RequireTLS: m.RequireTLS, TLSOff: m.TLSOff, Message: m.Floor, Account: m.Account,
+		OnUnmet: m.OnUnmet, Now: t.attempt.At,
+	}
+}
+
+func (t *trip) planned(p *policy.Plan) {
+	a := &t.attempt
+	a.Wanted, a.Basis, a.Rule, a.OnUnmet, a.Why = p.Floor, p.Basis, p.Rule, p.OnUnmet, p.Why
+}
+
+// try carries out one step: open, judge, and only then send.
+func (t *trip) try(ctx context.Context, step policy.Step) policy.Result {
+	began := time.Now()
+	session, evidence, failure := t.c.o.Opener.Open(ctx, step)
+	stood := time.Now()
+	t.attempt.OpenTook += stood.Sub(began)
+	if failure != nil {
+		return policy.Result{Failure: failure, Took: stood.Sub(began)}
+	}
+	level, failure := step.Judge(evidence)
+	t.attempt.Evidence, t.attempt.Host, t.attempt.Reused = evidence, step.Target.Host, session.Reused()
+	if failure != nil {
+		session.Quit() // RFC 3207 4.1 SHOULD, RFC 8689 4.2.1 MUST
+		return policy.Result{Failure: failure, Level: level, Took: time.Since(began)}
+	}
+	t.attempt.Wanted, t.attempt.Basis = step.Target.Floor, step.Target.Basis
+	deferred := t.send(ctx, step, session, level)
+	session.Release()
+	t.attempt.SendTook += time.Since(stood)
+	return policy.Result{Failure: deferred, Level: level, Opened: true, Took: time.Since(began)}
+}
+
+// send runs the transaction for the recipients that are still open. It returns
+// why some of them should be tried at the next host; nil when none should.
+func (t *trip) send(ctx context.Context, step policy.Step, s Session, level policy.Level) *policy.Failure {
+	tx := Transaction{
+		Message: &t.lease.Message, Recipients: make([]queue.Recipient, len(t.open)),
+		RequireTLS: step.Target.RequireTLS, Body: t.lease.Body,
+	}
+	for i, n := range t.open {
+		tx.Recipients[i] = t.lease.Envelope.Recipients[n]
+	}
+	sent := s.Send(ctx, &tx)
+	var again *policy.Failure
+	still := t.open[:0:0]
+	for i, n := range t.open {
+		o := t.outcome(n, result(sent, i), step)
+		o.DSNHandedOn = sent.DSN && o.Kind == queue.DeliveredNow
+		o.Level = level
+		t.outcomes[n] = o
+		if o.Kind == queue.DeferredNow && o.Failure.Reason != policy.Uncertain {
+			still = append(still, n)
+			again = o.Failure
+		}
+		if o.Kind == queue.DeliveredNow {
+			t.attempt.Achieved = max(t.attempt.Achieved, level)
+		}
+	}
+	t.open = still
+	return again
+}
+
+// result fails closed: a session that forgot a recipient has not delivered it.
+func result(sent Sent, i int) RecipientResult {
+	if i < len(sent.Results) {
+		return sent.Results[i]
+	}
+	return RecipientResult{Failure: &policy.Failure{Reason: policy.Internal, Detail: "no result"}}
+}
+
+func (t *trip) outcome(n int, r RecipientResult, step policy.Step) queue.Outcome {
+	o := queue.Outcome{Recipient: n, At: time.Now(), Host: step.Target.Host, Reply: r.Reply, Failure: r.Failure}
+	switch {
+	case r.Failure == nil:
+		o.Kind = queue.DeliveredNow
+	case r.Failure.Permanent():
+		o.Kind = queue.BouncedNow
+	default:
+		o.Kind = queue.DeferredNow
+	}
+	return o
+}
+
+// end gives every recipient that no host has spoken about the walk's failure, and
+// makes the report.
+func (t *trip) end(f *policy.Failure, trace policy.Trace) queue.Report {
+	for _, n := range t.open {
+		if _, ok := t.outcomes[n]; ok || f == nil {
+			continue
+		}
+		o := queue.Outcome{Recipient: n, At: time.Now(), Kind: queue.DeferredNow, Host: f.Host, Failure: f}
+		if f.Permanent() {
+			o.Kind = queue.BouncedNow
+		}
+		t.outcomes[n] = o
+	}
+	t.attempt.Failure, t.attempt.Trace = f, trace
+	report := queue.Report{Free: f != nil && f.Reason == policy.Interrupted && len(trace) == 0}
+	for n := range t.lease.Envelope.Recipients {
+		o, ok := t.outcomes[n]
+		if !ok {
+			continue
+		}
+		report.Outcomes = append(report.Outcomes, o)
+		t.attempt.Outcomes = append(t.attempt.Outcomes, record(o))
+		if o.Failure != nil && t.attempt.Failure == nil {
+			t.attempt.Failure = o.Failure
+		}
+	}
+	if t.attempt.Failure == nil {
+		t.attempt.Why = nil // the explanation is kept where something needs explaining
+	}
+	report.Attempt = t.journal()
+	t.tell()
+	return report
+}
+
+func record(o queue.Outcome) AttemptOutcome {
+	a := AttemptOutcome{Recipient: o.Recipient, Kind: o.Kind, Level: o.Level}
+	if o.Failure != nil {
+		a.Reason, a.Status = o.Failure.Reason, o.Failure.Code()
+	}
+	if o.Reply != nil {
+		a.Code = o.Reply.Code
+	}
+	return a
+}
+
+func (t *trip) journal() []byte {
+	b, err := json.Marshal(&t.attempt)
+	if err != nil {
+		// The types marshal by construction; a journal entry must not stop mail.
+		t.c.o.Logger.Error("attempt cannot be recorded", "msg", t.attempt.Message, "error", err)
+		return nil
+	}
+	return b
+}
+
+// tell logs the attempt without any address and hands it to the observer.
+func (t *trip) tell() {
+	a := &t.attempt
+	log := t.c.o.Logger
+	if log.Enabled(context.Background(), slog.LevelInfo) {
+		attrs := []slog.Attr{
+			slog.String("env", string(a.Envelope)), slog.String("domain", string(a.Domain)), slog.String("mx", string(a.Host)),
+			slog.String("wanted", a.Wanted.String()), slog.String("achieved", a.Achieved.String()),
+			slog.Int("try", a.Tries), slog.Int("recipients", len(a.Outcomes)),
+		}
+		if n := len(a.Trace); n > 0 {
+			attrs = append(attrs, slog.String("ip", a.Trace[n-1].Addr.Addr().String()), slog.String("rung", a.Trace[n-1].Rung.String()))
+		}
+		if a.Failure != nil {
+			attrs = append(attrs, slog.String("reason", a.Failure.Reason.String()), slog.String("status", a.Failure.Code()))
+		}
+		log.LogAttrs(context.Background(), slog.LevelInfo, "attempt", attrs...)
+	}
+	if t.c.o.Observer != nil {
+		t.c.o.Observer.Attempted(a)
+	}
+}
