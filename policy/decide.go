@@ -23,7 +23,7 @@ func Decide(f Facts, r Ruleset, q Query) Plan {
 		return p
 	}
 	for i := range f.Hosts {
-		if t, ok := p.target(f, &f.Hosts[i], rule, q); ok {
+		if t, ok := p.target(f, &f.Hosts[i], r, q); ok {
 			p.Targets = append(p.Targets, t)
 		}
 	}
@@ -102,6 +102,9 @@ func noTarget(f Facts) *Failure {
 			}
 			return &Failure{Reason: DNSUnknown, Host: h.Name, Detail: problem}
 		}
+		if h.TLSA.Asked && h.TLSA.Answer == Unknown {
+			return &Failure{Reason: TLSAUnknown, Host: h.Name, Detail: h.TLSA.Problem}
+		}
 		refused = refused || h.Refused > 0
 	}
 	if refused {
@@ -111,15 +114,19 @@ func noTarget(f Facts) *Failure {
 }
 
 // target makes the target for one host; false when the host is not used now.
-func (p *Plan) target(f Facts, h *Host, rule *Rule, q Query) (Target, bool) {
+func (p *Plan) target(f Facts, h *Host, r Ruleset, q Query) (Target, bool) {
 	addrs := h.addrs()
 	if len(addrs) == 0 {
 		p.note(h.Name, "no usable address: %s", h.whyNoAddress())
 		return Target{}, false
 	}
+	rule := r.For(q)
 	t := Target{
 		Host: h.Name, Preference: h.Preference, Addrs: addrs, Floor: p.Floor, Basis: p.Basis,
 		Route: f.route(), SNI: h.Name, MinTLS: rule.MinTLS, RequireTLS: q.RequireTLS,
+	}
+	if r.DANE && !p.promise(&t, f, h, q) {
+		return Target{}, false
 	}
 	p.setRungs(&t, h, rule, q)
 	return t, true

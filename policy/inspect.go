@@ -10,7 +10,7 @@ import (
 )
 
 // Inspect turns a finished handshake into evidence. The certificate is always
-// measured against WebPKI, whatever the floor, so that the level is what the
+// measured against WebPKI and against the TLSA records, whatever the floor, so that the level is what the
 // evidence proves and not what was asked for. roots nil means the system's roots.
 func Inspect(cs tls.ConnectionState, s Step, roots *x509.CertPool, now time.Time) Evidence {
 	e := Evidence{
@@ -31,6 +31,11 @@ func Inspect(cs tls.ConnectionState, s Step, roots *x509.CertPool, now time.Time
 	e.NotAfter = leaf.NotAfter.UTC().Format(time.RFC3339)
 	if e.WebPKI = verifyWebPKI(cs.PeerCertificates, s.Target.Host, roots, now); e.WebPKI == nil {
 		e.Peer = PeerWebPKI
+	}
+	if len(s.Target.TLSA) > 0 {
+		if e.TLSA = s.Target.verifyTLSA(cs.PeerCertificates, now); e.TLSA == nil {
+			e.Peer = PeerTLSA
+		}
 	}
 	return e
 }

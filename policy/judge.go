@@ -50,6 +50,8 @@ func (s Step) Judge(e Evidence) (Level, *Failure) {
 	switch {
 	case level == Unset || level < t.Floor.Level || e.Version != 0 && e.Version < t.MinTLS:
 		return level, t.tooWeak(level, e)
+	case t.Floor.Needs&NeedTLSA != 0 && e.Peer != PeerTLSA:
+		return level, t.tooWeak(level, e)
 	case t.Floor.Needs&NeedRoute != 0 && level < MTASTS && e.Route == RouteNone:
 		// RFC 8689 4.2.1 step 3: an authenticated route
 		return level, &Failure{Reason: RouteUnproven, Host: t.Host}
@@ -64,10 +66,10 @@ func (s Step) Judge(e Evidence) (Level, *Failure) {
 func (t *Target) tooWeak(level Level, e Evidence) *Failure {
 	f := Failure{Reason: BelowFloor, Host: t.Host,
 		Detail: "reached " + level.String() + ", the floor is " + t.Floor.String()}
-	if level == Encrypted && e.Version >= t.MinTLS {
+	if level >= Encrypted && e.Version >= t.MinTLS {
 		blame := e.WebPKI
-		if t.Floor.Level == DANE && e.TLSA != nil {
-			blame = e.TLSA
+		if t.Floor.Needs&NeedTLSA != 0 {
+			blame = e.TLSA // RFC 8461 2: DANE's failure is final, whatever WebPKI says
 		}
 		if blame != nil {
 			f.Reason = blame.Reason

@@ -58,6 +58,8 @@ const (
 	NeedRoute Needs = 1 << iota
 	// NeedRequireTLS wants the REQUIRETLS keyword in the EHLO after TLS (RFC 8689 4.2.1).
 	NeedRequireTLS
+	// NeedTLSA wants the peer proven by TLSA and nothing else (RFC 7672 2.2.1, RFC 8461 2).
+	NeedTLSA
 )
 
 // Floor is the least acceptable protection: a level plus needs.
@@ -79,6 +81,9 @@ func (f Floor) String() string {
 	}
 	if f.Needs&NeedRequireTLS != 0 {
 		s += "+requiretls"
+	}
+	if f.Needs&NeedTLSA != 0 {
+		s += "+tlsa"
 	}
 	return s
 }

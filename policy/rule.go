@@ -40,6 +40,8 @@ type Fallback struct {
 type Ruleset struct {
 	Default Rule
 	Rules   []Rule
+	// DANE follows the promise of TLSA records (RFC 7672).
+	DANE bool
 }
 
 // For returns the rule for a query. The caller does not change it.

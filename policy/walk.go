@@ -199,9 +199,13 @@ func (w *Walk) judged(f *Failure) bool {
 }
 
 // mayBounce reports whether a floor that was not reached is a reason to give up
-// now: not while the rule will allow a lower rung later.
+// now: not while the rule will allow a lower rung later, and not when it is the
+// domain's promise that is not kept (RFC 7672 2.2: delay), REQUIRETLS excepted.
 func (p *Plan) mayBounce() bool {
-	return p.OnUnmet == Bounce && !slices.ContainsFunc(p.Targets, func(t Target) bool { return t.Later })
+	return p.OnUnmet == Bounce && !slices.ContainsFunc(p.Targets, func(t Target) bool {
+		promised := t.Basis == BasisDANE || t.Basis == BasisMTASTS
+		return t.Later || promised && t.Floor.Needs&NeedRequireTLS == 0
+	})
 }
 
 // unmet makes the verdict final where the plan says so.

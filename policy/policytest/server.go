@@ -17,6 +17,7 @@ type serving struct {
 	ctx     context.Context // ends with Close: lets held answers go
 	cancel  context.CancelFunc
 	addr    string
+	unwatch func() bool // stops watching the caller's context
 	servers []*dns.Server
 	wg      sync.WaitGroup
 }
@@ -35,10 +36,10 @@ func (z *Zones) Start(ctx context.Context) error {
 		return fmt.Errorf("policytest: no port for DNS on 127.0.0.1: %w", err)
 	}
 	s.addr = tcp.Addr().String()
-	s.ctx, s.cancel = context.WithCancel(ctx)
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	z.serve(&dns.Server{PacketConn: udp})
 	z.serve(&dns.Server{Listener: tcp})
-	context.AfterFunc(s.ctx, func() { _ = z.Close() }) // nobody is left to hear of it
+	s.unwatch = context.AfterFunc(ctx, func() { _ = z.Close() }) // nobody is left to hear of it
 	return nil
 }
 
@@ -89,6 +90,7 @@ func (z *Zones) Close() error {
 	servers := s.servers
 	s.servers = nil
 	if s.cancel != nil {
+		s.unwatch()
 		s.cancel()
 	}
 	s.mu.Unlock()

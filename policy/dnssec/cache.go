@@ -1,0 +1,73 @@
+package dnssec
+
+import (
+	"container/list"
+	"sync"
+	"time"
+
+	"github.com/sealpost/sealpost/policy"
+)
+
+// cache keeps answers until their time is over, the least used going first when it
+// is full. It is safe for concurrent use.
+type cache struct {
+	now  func() time.Time // replaced in tests
+	size int              // at most so many entries; none when not positive
+
+	mu      sync.Mutex
+	entries map[question]*list.Element // of *entry
+	recent  *list.List                 // front: used last
+}
+
+type entry struct {
+	q       question
+	a       answer
+	expires time.Time
+}
+
+func newCache(size int) *cache {
+	return &cache{now: time.Now, size: size, entries: map[question]*list.Element{}, recent: list.New()}
+}
+
+// get returns an answer with the TTL that is left (RFC 1035 3.2.1).
+func (c *cache) get(q question) (answer, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	el := c.entries[q]
+	if el == nil {
+		return answer{}, false
+	}
+	e := el.Value.(*entry)
+	left := e.expires.Sub(c.now())
+	if left <= 0 {
+		c.drop(el)
+		return answer{}, false
+	}
+	c.recent.MoveToFront(el)
+	a := e.a
+	a.ttl = left
+	return a, true
+}
+
+// put keeps an answer for its TTL. What is unknown is not kept: the next one to ask
+// may find out.
+func (c *cache) put(q question, a answer) {
+	if a.Answer == policy.Unknown || a.ttl <= 0 || c.size <= 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if el := c.entries[q]; el != nil {
+		c.drop(el)
+	}
+	for c.recent.Len() >= c.size {
+		c.drop(c.recent.Back())
+	}
+	c.entries[q] = c.recent.PushFront(&entry{q, a, c.now().Add(a.ttl)})
+}
+
+// drop takes an entry out. c.mu is held.
+func (c *cache) drop(el *list.Element) {
+	c.recent.Remove(el)
+	delete(c.entries, el.Value.(*entry).q)
+}
