@@ -176,14 +176,15 @@ func matchesName(presented, name string) bool {
 
 // promise raises a target's floor by what the domain's TLSA records promise, and
 // sets what the handshake needs (policy: floors). false: the host is not used now.
-func (p *Plan) promise(t *Target, f Facts, h *Host, q Query) bool {
+func (d *decider) promise(t *Target, h *Host) bool {
+	vouched := t.Route == RouteDNSSEC || t.Route == RouteSelf || t.Route == RouteOperator
 	switch {
-	case !h.TLSA.Asked:
+	case !d.rules.DANE || !h.TLSA.Asked || !vouched && !d.rules.InsecureMXDANE:
 		return true
-	case h.TLSA.Answer == Unknown && q.TLSOff:
+	case h.TLSA.Answer == Unknown && d.query.TLSOff:
 		return true // RFC 8689 4.2.2: no failed lookup stops delivery
 	case h.TLSA.Answer == Unknown:
-		p.note(h.Name, "the TLSA lookup failed (%s): not used now", h.TLSA.Problem) // RFC 7672 2.1.2
+		d.note(h.Name, "the TLSA lookup failed (%s): not used now", h.TLSA.Problem) // RFC 7672 2.1.2
 		return false
 	case h.TLSA.Answer != Records || !h.TLSA.Secure:
 		return true
@@ -192,20 +193,20 @@ func (p *Plan) promise(t *Target, f Facts, h *Host, q Query) bool {
 		t.SNI = h.TLSA.Base // RFC 7672 8.1
 	}
 	t.TLSA = usable(h.TLSA.Records)
-	t.Names = referenceNames(f, t.SNI)
-	if q.TLSOff {
+	t.Names = referenceNames(d.facts, t.SNI)
+	if d.query.TLSOff {
 		return true
 	}
 	floor := Floor{Level: DANE, Needs: NeedTLSA}
 	switch {
 	case len(t.TLSA) == 0:
 		floor = Floor{Level: Encrypted} // RFC 7672 2.2, 2.2.3: encryption without authentication
-		p.note(h.Name, "TLSA records are there and none is usable: encrypted at least")
-	case t.Route != RouteDNSSEC && t.Route != RouteSelf && t.Route != RouteOperator:
+		d.note(h.Name, "TLSA records are there and none is usable: encrypted at least")
+	case !vouched:
 		floor.Level = Verified // RFC 7672 2.2.1 MAY
-		p.note(h.Name, "TLSA records behind an insecure MX answer: verified at least")
+		d.note(h.Name, "TLSA records behind an insecure MX answer: verified at least")
 	default:
-		p.note(h.Name, "TLSA records: dane")
+		d.note(h.Name, "TLSA records: dane")
 	}
 	if raised := t.Floor.Raise(floor); raised != t.Floor {
 		t.Floor, t.Basis = raised, BasisDANE
@@ -216,7 +217,7 @@ func (p *Plan) promise(t *Target, f Facts, h *Host, q Query) bool {
 // referenceNames lists the reference names for DANE-TA (RFC 7672 3.2.2): the base
 // always; with a secure MX answer the next-hop domain and its expansion; without
 // MX the domain when the base is its expansion; behind an insecure MX no more.
-func referenceNames(f Facts, base Domain) []Domain {
+func referenceNames(f *Facts, base Domain) []Domain {
 	names := []Domain{base}
 	add := func(d Domain) {
 		if d != "" && !slices.Contains(names, d) {

@@ -160,7 +160,7 @@ func TestDecideDANE(t *testing.T) {
 			f.Hosts[0].TLSA = good
 			tt.change(&f)
 			tt.query.Domain = "example.org"
-			p := Decide(f, Ruleset{Default: lenient(), DANE: true}, tt.query)
+			p := Decide(f, Ruleset{Default: lenient(), DANE: true, InsecureMXDANE: true}, tt.query)
 			if len(p.Targets) != tt.targets || p.Targets[0].Floor != tt.floor {
 				t.Fatalf("%d targets, floor %v: want %d, %v", len(p.Targets), p.Targets[0].Floor, tt.targets, tt.floor)
 			}
@@ -175,7 +175,7 @@ func TestDecideDANE(t *testing.T) {
 	for i := range f.Hosts {
 		f.Hosts[i].TLSA = TLSAFacts{Asked: true}
 	}
-	p := Decide(f, Ruleset{Default: lenient(), DANE: true}, Query{})
+	p := Decide(f, Ruleset{Default: lenient(), DANE: true, InsecureMXDANE: true}, Query{})
 	if p.Refusal == nil || p.Refusal.Reason != TLSAUnknown || p.Refusal.Permanent() {
 		t.Errorf("refusal %+v: want tlsa-unknown, temporary", p.Refusal)
 	}

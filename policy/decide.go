@@ -9,67 +9,77 @@ import (
 // tried is a Plan with Refusal set. Targets are in the order of the facts, which
 // is by preference (RFC 5321 5.1).
 func Decide(f Facts, r Ruleset, q Query) Plan {
-	rule := r.For(q)
-	p := Plan{Domain: q.Domain, Rule: rule.Name, OnUnmet: rule.OnUnmet}
-	p.note("", "%s asks for %s", rule.Name, rule.Floor)
-	p.setFloor(rule, q)
-	if rule.Floor == Unset {
+	d := decider{facts: &f, rules: &r, rule: r.For(q), query: &q}
+	d.plan = Plan{Domain: q.Domain, Rule: d.rule.Name, OnUnmet: d.rule.OnUnmet}
+	d.note("", "%s asks for %s", d.rule.Name, d.rule.Floor)
+	d.setFloor()
+	if d.rule.Floor == Unset {
 		// Forgetting fails closed: an empty ruleset sends nothing.
-		p.Refusal = &Failure{Reason: Internal, Detail: "no rule sets a floor"}
-		return p
+		d.plan.Refusal = &Failure{Reason: Internal, Detail: "no rule sets a floor"}
+		return d.plan
 	}
-	if p.Refusal = refuse(f); p.Refusal != nil {
-		p.note("", "%s", p.Refusal.Reason.English())
-		return p
-	}
-	for i := range f.Hosts {
-		if t, ok := p.target(f, &f.Hosts[i], r, q); ok {
-			p.Targets = append(p.Targets, t)
+	if d.plan.Refusal = refuse(f); d.plan.Refusal == nil {
+		for i := range f.Hosts {
+			if t, ok := d.target(&f.Hosts[i]); ok {
+				d.plan.Targets = append(d.plan.Targets, t)
+			}
+		}
+		if len(d.plan.Targets) == 0 {
+			d.plan.Refusal = noTarget(f)
 		}
 	}
-	if len(p.Targets) == 0 {
-		p.Refusal = noTarget(f)
-		p.note("", "%s", p.Refusal.Reason.English())
+	if d.plan.Refusal != nil {
+		d.note("", "%s", d.plan.Refusal.Reason.English())
 	}
-	return p
+	return d.plan
 }
 
-func (p *Plan) note(host Domain, format string, args ...any) {
-	p.Why = append(p.Why, Note{Host: host, Text: fmt.Sprintf(format, args...)})
+// decider is one decision in the making. It changes nothing but its plan.
+type decider struct {
+	facts *Facts
+	rules *Ruleset
+	rule  *Rule
+	query *Query
+	plan  Plan
+}
+
+func (d *decider) note(host Domain, format string, args ...any) {
+	d.plan.Why = append(d.plan.Why, Note{Host: host, Text: fmt.Sprintf(format, args...)})
 }
 
 // setFloor raises the rule's floor by the credential's and the message's own. A
 // message can only raise the floor (policy: floors).
-func (p *Plan) setFloor(rule *Rule, q Query) {
-	p.Floor = Floor{Level: rule.Floor}
+func (d *decider) setFloor() {
+	p, q := &d.plan, d.query
+	p.Floor = Floor{Level: d.rule.Floor}
 	p.Basis = BasisDefault
-	if !rule.isDefault() {
+	if !d.rule.isDefault() {
 		p.Basis = BasisRule
 	}
-	p.raise(Floor{Level: q.Account}, BasisCredential, "the credential asks for %s")
-	p.raise(Floor{Level: q.Message}, BasisMessage, "the message asks for %s")
+	d.raise(Floor{Level: q.Account}, BasisCredential, "the credential asks for %s")
+	d.raise(Floor{Level: q.Message}, BasisMessage, "the message asks for %s")
 	if q.OnUnmet != OnUnmetUnset && p.Basis == BasisMessage {
 		p.OnUnmet = q.OnUnmet
 	}
 	switch {
 	case q.RequireTLS && q.NullSender:
 		// RFC 8689 4.2.1 exempts the empty reverse path; own: encrypted all the same
-		p.raise(Floor{Level: Encrypted}, BasisMessage, "a notice about REQUIRETLS mail asks for %s")
+		d.raise(Floor{Level: Encrypted}, BasisMessage, "a notice about REQUIRETLS mail asks for %s")
 	case q.RequireTLS:
-		p.raise(Floor{Level: Verified, Needs: NeedRoute | NeedRequireTLS}, BasisMessage, "REQUIRETLS asks for %s")
+		d.raise(Floor{Level: Verified, Needs: NeedRoute | NeedRequireTLS}, BasisMessage, "REQUIRETLS asks for %s")
 		p.OnUnmet = Bounce // RFC 8689 4.2.1: MUST bounce
 	}
 }
 
 func (r *Rule) isDefault() bool { return r.Name == "default" || r.Name == "" }
 
-func (p *Plan) raise(to Floor, by Basis, why string) {
-	raised := p.Floor.Raise(to)
-	if raised == p.Floor {
+func (d *decider) raise(to Floor, by Basis, why string) {
+	raised := d.plan.Floor.Raise(to)
+	if raised == d.plan.Floor {
 		return
 	}
-	p.Floor, p.Basis = raised, by
-	p.note("", why, to)
+	d.plan.Floor, d.plan.Basis = raised, by
+	d.note("", why, to)
 }
 
 // refuse looks for what forbids every delivery to the domain.
@@ -114,21 +124,20 @@ func noTarget(f Facts) *Failure {
 }
 
 // target makes the target for one host; false when the host is not used now.
-func (p *Plan) target(f Facts, h *Host, r Ruleset, q Query) (Target, bool) {
+func (d *decider) target(h *Host) (Target, bool) {
 	addrs := h.addrs()
 	if len(addrs) == 0 {
-		p.note(h.Name, "no usable address: %s", h.whyNoAddress())
+		d.note(h.Name, "no usable address: %s", h.whyNoAddress())
 		return Target{}, false
 	}
-	rule := r.For(q)
 	t := Target{
-		Host: h.Name, Preference: h.Preference, Addrs: addrs, Floor: p.Floor, Basis: p.Basis,
-		Route: f.route(), SNI: h.Name, MinTLS: rule.MinTLS, RequireTLS: q.RequireTLS,
+		Host: h.Name, Preference: h.Preference, Addrs: addrs, Floor: d.plan.Floor, Basis: d.plan.Basis,
+		Route: d.facts.route(), SNI: h.Name, MinTLS: d.rule.MinTLS, RequireTLS: d.query.RequireTLS,
 	}
-	if r.DANE && !p.promise(&t, f, h, q) {
+	if !d.promise(&t, h) {
 		return Target{}, false
 	}
-	p.setRungs(&t, h, rule, q)
+	d.setRungs(&t, h)
 	return t, true
 }
 
@@ -148,7 +157,7 @@ func (f *Facts) route() Route {
 
 // setRungs lists the rungs whose ceiling reaches the floor and that the rule's
 // fallback steps allow now, strongest first. Property 1: no rung below the floor.
-func (p *Plan) setRungs(t *Target, h *Host, rule *Rule, q Query) {
+func (d *decider) setRungs(t *Target, h *Host) {
 	t.Rungs = make([]Rung, 0, 4)
 	if !h.Memory.Classical {
 		t.Rungs = append(t.Rungs, Modern)
@@ -156,16 +165,16 @@ func (p *Plan) setRungs(t *Target, h *Host, rule *Rule, q Query) {
 	t.Rungs = append(t.Rungs, Classical)
 	for _, down := range []Rung{LegacyTLS, Clear} {
 		to := down.Ceiling()
-		if to < t.Floor.Level || to < rule.least(down) {
+		if to < t.Floor.Level || to < d.rule.least(down) {
 			continue
 		}
-		now, later := rule.permits(to, q)
+		now, later := d.rule.permits(to, d.query)
 		if now {
 			t.Rungs = append(t.Rungs, down)
 		}
 		if later {
 			t.Later = true
-			p.note(h.Name, "%s is allowed later by %s, not yet", to, rule.Name)
+			d.note(h.Name, "%s is allowed later by %s, not yet", to, d.rule.Name)
 		}
 	}
 }

@@ -42,6 +42,8 @@ type Ruleset struct {
 	Rules   []Rule
 	// DANE follows the promise of TLSA records (RFC 7672).
 	DANE bool
+	// InsecureMXDANE does so behind an insecure MX answer too (RFC 7672 2.2.1 MAY).
+	InsecureMXDANE bool
 }
 
 // For returns the rule for a query. The caller does not change it.
@@ -71,7 +73,7 @@ func matchWord(list []string, w string) bool {
 
 // permits says whether the rule lets a delivery go down to a level now, and if
 // not, whether it will later.
-func (r *Rule) permits(to Level, q Query) (now, later bool) {
+func (r *Rule) permits(to Level, q *Query) (now, later bool) {
 	for _, f := range r.Fallback {
 		if f.To != to {
 			continue

@@ -1,0 +1,147 @@
+package dnssec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/sealpost/sealpost/policy"
+)
+
+const (
+	testEvery = 5 * time.Minute  // while it goes well
+	testAgain = 15 * time.Second // while it does not
+)
+
+// Selftest names what is asked to see whether DNSSEC works.
+type Selftest struct {
+	// Signed is a name that must be secure; empty: the root.
+	Signed string
+	// Bogus is a name whose signatures are known to be wrong: it must fail. Empty:
+	// not asked.
+	Bogus string
+}
+
+// selftest is the state of the self-test.
+type selftest struct {
+	names Selftest
+
+	running sync.Mutex // one test at a time
+
+	mu   sync.Mutex
+	at   time.Time // of the last test; zero: none yet
+	good bool
+	why  string // of the last warning, so that it is not repeated
+}
+
+// Selftest asks the resolvers for the signed and the bogus name, past the cache, and
+// returns nil when DNSSEC works: secure answers can be believed. A change is logged.
+func (r *Resolver) Selftest(ctx context.Context) error {
+	err := r.probe(ctx)
+	if err != nil && ctx.Err() != nil {
+		return err // we were interrupted: it says nothing of the resolver
+	}
+	t := &r.test
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := t.at.IsZero()
+	t.at = time.Now()
+	switch {
+	case err != nil && (first || t.good || t.why != err.Error()):
+		t.why = err.Error()
+		r.log.Warn("DNSSEC is unavailable: no DANE level will be claimed", "reason", t.why)
+	case err == nil && (first || !t.good):
+		t.why = ""
+		r.log.Info("DNSSEC is available: the self-test went well")
+	}
+	t.good = err == nil
+	return err
+}
+
+func (r *Resolver) probe(ctx context.Context) error {
+	trusted := false
+	for _, u := range r.servers {
+		trusted = trusted || u.trusted
+	}
+	if !trusted {
+		return errors.New("no resolver is trusted: use one on loopback or over TLS, or set trust_ad to always")
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.deadline)
+	defer cancel()
+	signed := question{dns.CanonicalName(r.test.names.Signed), dns.TypeSOA}
+	if a := r.ask(ctx, signed); a.Answer == policy.Unknown {
+		return fmt.Errorf("the signed name %q: %s", signed.name, a.Problem)
+	} else if !a.Secure {
+		return fmt.Errorf("the signed name %q came back without the AD bit: the resolver does not validate", signed.name)
+	}
+	if r.test.names.Bogus == "" {
+		return nil
+	}
+	bogus := question{dns.CanonicalName(r.test.names.Bogus), dns.TypeA}
+	a := r.ask(ctx, bogus)
+	if a.Answer != policy.Unknown {
+		return fmt.Errorf("the bogus name %q came back with an answer (%s): the resolver does not validate", bogus.name, a.Answer)
+	}
+	// It must fail because it is bogus: a resolver that is silent has proved nothing.
+	if !strings.Contains(a.Problem, "SERVFAIL") {
+		return fmt.Errorf("the bogus name %q: %s", bogus.name, a.Problem)
+	}
+	return nil
+}
+
+// Available reports what the last self-test said; false before the first one.
+func (r *Resolver) Available() bool {
+	r.test.mu.Lock()
+	defer r.test.mu.Unlock()
+	return r.test.good
+}
+
+// Believed reports whether secure answers can be believed now. It runs the self-test
+// when there was none yet or the last one is too old, so that nobody has to
+// remember to; callers at the same time share one.
+func (r *Resolver) Believed(ctx context.Context) bool {
+	if good, fresh := r.verdict(); fresh {
+		return good
+	}
+	r.test.running.Lock()
+	defer r.test.running.Unlock()
+	good, fresh := r.verdict()
+	if fresh {
+		return good
+	}
+	return r.Selftest(ctx) == nil
+}
+
+func (r *Resolver) verdict() (good, fresh bool) {
+	r.test.mu.Lock()
+	defer r.test.mu.Unlock()
+	age := testAgain
+	if r.test.good {
+		age = testEvery
+	}
+	return r.test.good, !r.test.at.IsZero() && time.Since(r.test.at) < age
+}
+
+// Watch repeats the self-test until ctx ends, so that the gauge is true also when
+// no mail goes out.
+func (r *Resolver) Watch(ctx context.Context) {
+	for {
+		_ = r.Selftest(ctx) // it has logged what it found
+		wait := testAgain
+		if r.Available() {
+			wait = testEvery
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+	}
+}
