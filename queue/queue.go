@@ -2,7 +2,12 @@ package queue
 
 import (
 	"context"
-
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
 	"time"
 )
 
@@ -10,98 +15,267 @@ import (
 type Options struct {
 	Store    Store
 	Composer Composer // nil: no notices
-	// Schedule is the delays between tries; the last one repeats. Jitter is added.
+	// Schedule is the delays between tries; the last one repeats. Jitter is added:
+	// up to a fifth. Empty: 1m 3m 5m 10m 15m 30m 1h 2h 4h.
 	Schedule  []time.Duration
-	GiveUp    time.Duration // age at which pending recipients expire
+	GiveUp    time.Duration // age at which pending recipients expire; 0: 5 days
 	WarnAfter time.Duration // age of the delay notice; 0: never
-	Workers   int           // envelopes in delivery at once
-	PerLane   int           // of them in one lane
-	// AttemptLimit bounds one Deliver call; the lease lasts a little longer.
+	Workers   int           // envelopes in delivery at once; 0: 128
+	PerLane   int           // of them in one lane; 0: no limit
+	// AttemptLimit bounds one Deliver call, by its ctx; the lease lasts a little
+	// longer. 0: 30 minutes.
 	AttemptLimit time.Duration
-	// MinFree is asked before each acceptance; nil: no gate. An error (ErrFull)
-	// refuses the draft.
+	// Gate is asked before each acceptance; nil: no gate. An error (ErrFull)
+	// refuses the draft. Notices pass it by.
 	Gate     func() error
-	Observer Observer // nil: nobody is told
+	Observer Observer     // nil: nobody is told
+	Logger   *slog.Logger // nil: discard
+}
+
+// Defaults and bounds of a Queue.
+const (
+	defaultGiveUp       = 5 * 24 * time.Hour // RFC 5321 4.5.4.1: at least 4-5 days
+	defaultWorkers      = 128
+	defaultAttemptLimit = 30 * time.Minute
+	leaseMargin         = time.Minute
+	// perEnvelope is RFC 5321 4.5.3.1.8: every host takes at least 100 recipients in
+	// one transaction. More of one domain are made into more envelopes.
+	perEnvelope = 100
+)
+
+func defaultSchedule() []time.Duration {
+	return []time.Duration{time.Minute, 3 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute,
+		30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour}
 }
 
 // Observer is told what the queue did. Calls are concurrent and must not block.
 type Observer interface {
+	// Accepted is called for every message that became ours, notices included.
 	Accepted(m *Message, recipients int)
 	// Settled is called after the commit with the recipients whose state or last
-	// outcome changed.
+	// outcome changed: e.Recipients[o.Recipient].State is the state now. The outcome of
+	// one that expired or was dropped without a try is its last one.
 	Settled(m *Message, e *Envelope, o []Outcome)
 	// Noticed is called for each notice that was queued.
 	Noticed(kind NoticeKind)
 }
 
 // Queue is the vault: it knows time, leases and recipients, and nothing of TLS.
-type Queue struct{}
+// All methods are safe for concurrent use.
+type Queue struct {
+	o      Options // as given, with defaults filled in; never changes
+	store  Store   // not owned
+	log    *slog.Logger
+	wake   chan struct{} // capacity 1: Run shall look again
+	news   signal        // the journal has grown
+	mu     sync.Mutex
+	flying map[rowKey]*flight // envelopes with a courier of this process
+}
 
 // New returns a queue over a store that it does not own.
-func New(o Options) (*Queue, error) { return &Queue{}, nil }
-
-// Enqueue accepts a draft. nil means on disk, ours.
-func (q *Queue) Enqueue(ctx context.Context, d *Draft) (ID, error) { return "", nil }
-
-// Run claims due envelopes and has them delivered until ctx is done; then it
-// waits for the couriers in flight (they see ctx done) and returns.
-func (q *Queue) Run(ctx context.Context, c Courier) error { return nil }
-
-// Entry is an envelope as an operator sees it.
-type Entry struct {
-	Message  Message  `json:"message"`
-	Envelope Envelope `json:"envelope"`
-	State    RowState `json:"state"`
+func New(o Options) (*Queue, error) {
+	if o.Store == nil {
+		return nil, errors.New("queue: Options.Store is missing")
+	}
+	for i, d := range o.Schedule {
+		if d <= 0 {
+			return nil, fmt.Errorf("queue: delay %d of the schedule is %v: it must be positive", i+1, d)
+		}
+	}
+	if o.GiveUp < 0 || o.WarnAfter < 0 || o.Workers < 0 || o.PerLane < 0 || o.AttemptLimit < 0 {
+		return nil, errors.New("queue: a limit is negative")
+	}
+	if len(o.Schedule) == 0 {
+		o.Schedule = defaultSchedule()
+	}
+	if o.GiveUp == 0 {
+		o.GiveUp = defaultGiveUp
+	}
+	if o.Workers == 0 {
+		o.Workers = defaultWorkers
+	}
+	if o.AttemptLimit == 0 {
+		o.AttemptLimit = defaultAttemptLimit
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Queue{o: o, store: o.Store, log: o.Logger, wake: make(chan struct{}, 1), flying: make(map[rowKey]*flight)}, nil
 }
 
-// Filter says which envelopes are meant. Zero fields match everything.
-type Filter struct {
-	ID        string        `json:"id,omitempty"` // message or envelope ID
-	Domain    string        `json:"domain,omitempty"`
-	Sender    string        `json:"sender,omitempty"`
-	State     string        `json:"state,omitempty"`  // waiting, leased, held
-	Reason    string        `json:"reason,omitempty"` // of the last failure
-	OlderThan time.Duration `json:"older_than,omitempty"`
-	Limit     int           `json:"limit,omitempty"`
+// Enqueue accepts a draft. nil means on disk, ours: that return is the instant of
+// acceptance. Recipients that are there twice count once. An error means that
+// nothing is kept: it wraps ErrFull when the gate is closed, or the error of
+// the draft's body.
+func (q *Queue) Enqueue(ctx context.Context, d *Draft) (ID, error) {
+	if q.o.Gate != nil {
+		if err := q.o.Gate(); err != nil {
+			return "", fmt.Errorf("queue: not accepted: %w", err)
+		}
+	}
+	in, m, n, err := q.insertion(d)
+	if err != nil {
+		return "", err
+	}
+	if err := q.store.Insert(ctx, in); err != nil {
+		return "", fmt.Errorf("queue: not accepted: %w", err)
+	}
+	// The instant of acceptance: from here on the message is ours.
+	q.accepted(m, n)
+	return m.ID, nil
 }
 
-// List calls fn for each envelope that matches, by ID.
-func (q *Queue) List(ctx context.Context, f Filter, fn func(Entry) error) error { return nil }
-
-// Show returns all envelopes of a message.
-func (q *Queue) Show(ctx context.Context, id ID) ([]Entry, error) { return nil, nil }
-
-// Act does the verb to each envelope that matches, and returns how many there
-// were. A leased envelope is left alone until its lease ends, then acted on.
-func (q *Queue) Act(ctx context.Context, a Action, f Filter) (int, error) { return 0, nil }
-
-// Action is what an operator does to envelopes.
-type Action struct {
-	Verb   Verb `json:"verb"`
-	DryRun bool `json:"dry_run,omitempty"` // only count
+// accepted spreads the news of a message that is on disk.
+func (q *Queue) accepted(m *Message, recipients int) {
+	q.rouse()
+	q.news.broadcast()
+	if q.o.Observer != nil {
+		q.o.Observer.Accepted(m, recipients)
+	}
+	q.log.Debug("accepted", "msg", m.ID, "size", m.Size, "recipients", recipients)
 }
 
-// Verb is an operator's verb.
-type Verb string
-
-// The verbs.
-const (
-	VerbRetry   Verb = "retry"
-	VerbHold    Verb = "hold"
-	VerbRelease Verb = "release"
-	VerbDrop    Verb = "drop"
-)
-
-// Stats is the queue at a glance. States are "waiting", "leased", "held".
-type Stats struct {
-	Envelopes map[string]int
-	Bytes     map[string]int64
-	Oldest    map[string]time.Time // by acceptance
+// rouse has Run look again.
+func (q *Queue) rouse() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
 }
 
-// Stats counts; cheap enough for every scrape.
-func (q *Queue) Stats() Stats { return Stats{} }
+// insertion makes a draft ready for the store. The message is complete once the
+// store has called Finish.
+func (q *Queue) insertion(d *Draft) (*Insertion, *Message, int, error) {
+	if d.Body == nil {
+		return nil, nil, 0, errors.New("queue: a draft without a body")
+	}
+	now := time.Now()
+	m := d.Message
+	if m.ID == "" {
+		m.ID = NewID(now)
+	}
+	envelopes, err := split(m.ID, d.Recipients, now)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	in := &Insertion{ID: m.ID, Rows: make([]Row, len(envelopes))}
+	var all []JournalRecipient
+	for i := range envelopes {
+		if in.Rows[i], err = row(&envelopes[i], now, i); err != nil {
+			return nil, nil, 0, err
+		}
+		for _, r := range envelopes[i].Recipients {
+			all = append(all, JournalRecipient{Number: len(all), Address: r.Address})
+		}
+	}
+	body := &eightBit{r: d.Body}
+	in.Body = body
+	in.Finish = func(size int64) (record, entry []byte, err error) {
+		m.Size, m.AcceptedAt = size, time.Now().UTC()
+		m.EightBit = m.EightBit || body.seen
+		if record, err = json.Marshal(&m); err != nil {
+			return nil, nil, err
+		}
+		j := newEntry(EntryAccepted, &m, m.AcceptedAt)
+		j.Recipients = all
+		entry, err = json.Marshal(&j)
+		return record, entry, err
+	}
+	return in, &m, len(all), nil
+}
 
-// Follow calls fn for each journal entry after the reader's durable cursor, in
-// order, at least once, until ctx is done or fn fails.
-func (q *Queue) Follow(ctx context.Context, reader string, fn func([]byte) error) error { return nil }
+// split sorts recipients by domain into envelopes, in order of appearance.
+func split(id ID, recipients []Recipient, now time.Time) ([]Envelope, error) {
+	if len(recipients) == 0 {
+		return nil, errors.New("queue: a draft without recipients")
+	}
+	var list []Envelope
+	open := make(map[string]int, 1) // domain -> its envelope that has room
+	seen := make(map[Address]bool, len(recipients))
+	for _, r := range recipients {
+		if r.Address.Domain == "" {
+			return nil, errors.New("queue: a recipient without a domain")
+		}
+		if seen[r.Address] {
+			continue
+		}
+		seen[r.Address] = true
+		i, ok := open[string(r.Address.Domain)]
+		if !ok || len(list[i].Recipients) == perEnvelope {
+			i = len(list)
+			open[string(r.Address.Domain)] = i
+			list = append(list, Envelope{ID: id.EnvelopeID(i), Message: id, Lane: r.Address.Domain, Due: now.UTC()})
+		}
+		r.State, r.Last = Pending, nil
+		list[i].Recipients = append(list[i].Recipients, r)
+	}
+	return list, nil
+}
+
+// row makes an envelope ready for the store.
+func row(e *Envelope, due time.Time, number int) (Row, error) {
+	data, err := json.Marshal(e)
+	r := Row{Message: e.Message, Number: number, Lane: string(e.Lane), Due: due, State: RowWaiting, Data: data}
+	if e.Held {
+		r.State = RowHeld
+	}
+	return r, err
+}
+
+// decode reads a row with its record.
+func decode(r *Row) (*Message, *Envelope, error) {
+	m, e := new(Message), new(Envelope)
+	if err := json.Unmarshal(r.Record, m); err != nil {
+		return nil, nil, fmt.Errorf("queue: message %s cannot be read: %w", r.Message, err)
+	}
+	if err := json.Unmarshal(r.Data, e); err != nil {
+		return nil, nil, fmt.Errorf("queue: envelope %s cannot be read: %w", r.Message.EnvelopeID(r.Number), err)
+	}
+	if m.ID != r.Message || e.ID != r.Message.EnvelopeID(r.Number) {
+		return nil, nil, fmt.Errorf("queue: what is stored as envelope %s belongs to another", r.Message.EnvelopeID(r.Number))
+	}
+	return m, e, nil
+}
+
+// eightBit notices octets above 127 on their way (RFC 6152).
+type eightBit struct {
+	r    io.Reader
+	seen bool
+}
+
+func (b *eightBit) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if !b.seen {
+		var or byte
+		for _, c := range p[:n] {
+			or |= c
+		}
+		b.seen = or >= 0x80
+	}
+	return n, err
+}
+
+// signal wakes everybody who waits.
+type signal struct {
+	mu sync.Mutex
+	ch chan struct{} // nil: nobody waits
+}
+
+// wait returns a channel that the next broadcast closes.
+func (s *signal) wait() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ch == nil {
+		s.ch = make(chan struct{})
+	}
+	return s.ch
+}
+
+func (s *signal) broadcast() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ch != nil {
+		close(s.ch)
+		s.ch = nil
+	}
+}

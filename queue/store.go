@@ -13,16 +13,18 @@ import (
 // safe for concurrent use. storetest.Run is its contract.
 type Store interface {
 	// Insert streams the body and writes the message, its rows and its journal
-	// entry in one atomic, synced step. nil is the instant of acceptance. When
-	// the body's reader fails, nothing stays, and its error is returned as it is.
+	// entry in one atomic, synced step. nil is the instant of acceptance. When the
+	// body's reader or Finish fails, nothing stays, and the error is returned as it is.
 	Insert(ctx context.Context, in *Insertion) error
 	// Claim leases up to q.Limit due rows, fair over lanes, none over q.PerLane
-	// leased in one lane. next is when something is due next (zero: nothing waits).
+	// leased in one lane. A lease that ran out counts as no lease. next is when
+	// something more can be claimed without a Commit or Insert before (zero: never).
 	Claim(ctx context.Context, q ClaimQuery) (rows []Row, next time.Time, err error)
-	// Commit applies a change atomically. ErrStale when a row's lease is no longer
-	// the caller's: nothing is changed then.
+	// Commit applies a change atomically. ErrStale when a row is gone, was changed or
+	// was leased since the caller got it: nothing is changed then.
 	Commit(ctx context.Context, c *Change) error
-	// Body opens a message's body. ErrNotFound when there is none.
+	// Body opens a message's body, which stays readable to its end even when the
+	// message is removed meanwhile. ErrNotFound when there is none.
 	Body(ctx context.Context, id ID) (Body, error)
 	// Read returns a message's record and its rows, by number. ErrNotFound when gone.
 	Read(ctx context.Context, id ID) (record []byte, rows []Row, err error)
@@ -40,6 +42,7 @@ type Store interface {
 // Errors of a Store.
 var (
 	ErrNotFound = errors.New("queue: not found")
+	ErrExists   = errors.New("queue: the message ID is taken")
 	ErrStale    = errors.New("queue: the lease is no longer ours")
 	ErrStop     = errors.New("queue: stop the scan")
 	ErrFull     = errors.New("queue: the disk is too full")
@@ -47,18 +50,20 @@ var (
 
 // Insertion is a message on its way in.
 type Insertion struct {
-	ID ID
-	// Record makes the sealed message record once the body's size is known.
-	Record func(size int64) ([]byte, error)
-	Body   io.Reader
-	Rows   []Row
-	Entry  []byte // journal entry, sealed
+	ID   ID // not used before: ErrExists
+	Body io.Reader
+	// Finish makes the (sealed) message record and the journal entry, once the
+	// body was read to its end and its size is known. Called once.
+	Finish func(size int64) (record, entry []byte, err error)
+	// Rows are the envelopes: at least one, waiting or held, numbers all different.
+	Rows []Row
 }
 
 // RowState is where an envelope stands, as far as a store must know.
 type RowState uint8
 
-// The states of a row. Leased is a waiting row with a lease, never on disk alone.
+// The states of a row. Leased is a waiting or held row with a lease; a lease need
+// not survive the process that holds it.
 const (
 	RowWaiting RowState = iota + 1
 	RowLeased
@@ -70,12 +75,21 @@ type Row struct {
 	Message ID
 	Number  int    // the envelope's number within the message
 	Lane    string // keyed hash or name of the domain: equal for equal domains
-	Due     time.Time
-	State   RowState
-	Until   time.Time // end of the lease, when leased
-	Fence   uint64    // grows with each lease; Commit checks it
-	Data    []byte    // the sealed envelope
+	// Due is when the row may be claimed. A held row is claimed like a waiting one
+	// when its time has come: the queue sets it to the end of the message's time.
+	Due   time.Time
+	State RowState
+	Until time.Time // end of the lease, when leased
+	// Fence grows with each lease and each change of the row; Commit checks it.
+	Fence uint64
+	Data  []byte // the sealed envelope
+	// Record is the message's record. Claim and Scan fill it in; nobody else reads it.
+	Record []byte
 }
+
+// Counter is a Store that can also count, cheaply. Stats of a Queue over a store
+// that cannot are empty.
+type Counter interface{ Stats() Stats }
 
 // ClaimQuery says what may be claimed.
 type ClaimQuery struct {
@@ -87,11 +101,11 @@ type ClaimQuery struct {
 
 // Change is what Commit does in one atomic step.
 type Change struct {
-	// Update rewrites rows (new due time, state, data). A row that is leased
-	// must carry its fence; the lease ends.
+	// Update rewrites rows (new due time, state, data). Each must carry the fence
+	// with which it was read or claimed; a lease ends.
 	Update []Row
 	// Remove deletes rows; with the last row of a message its record and body go
-	// in the same step. Same rule for fences.
+	// in the same step (bodies that are being read stay readable). Same rule for fences.
 	Remove []Row
 	// Insert adds messages (notices) in the same step. Their bodies are small.
 	Insert []*Insertion

@@ -156,7 +156,9 @@ type Courier interface {
 
 // Draft is a message that is not ours yet.
 type Draft struct {
-	Message    Message // ID, AcceptedAt and Size are filled in by Enqueue
+	// Message: Enqueue fills in AcceptedAt and Size, and ID unless it is set already
+	// (a caller that writes the ID into a Received header makes one with NewID).
+	Message    Message
 	Recipients []Recipient
 	// Body is read to its end once; an error other than io.EOF makes Enqueue
 	// forget the draft and return that error, wrapped.

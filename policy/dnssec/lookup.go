@@ -25,6 +25,9 @@ func (q question) String() string { return q.name + " " + dns.TypeToString[q.qty
 // lookup asks one question and makes typed records of the answer. A record that
 // pick refuses makes the whole reply malformed, so Unknown: half an RRset is none.
 func lookup[T any](ctx context.Context, r *Resolver, name policy.Domain, qtype uint16, pick func(dns.RR) (T, bool)) Reply[T] {
+	if name == "" { // the library would take it for the root
+		return Reply[T]{Lookup: policy.Lookup{Problem: "no name to ask for"}}
+	}
 	a := r.resolve(ctx, question{dns.CanonicalName(string(name)), qtype})
 	out := Reply[T]{Lookup: a.Lookup, Name: name, Chain: a.chain, TTL: a.ttl}
 	if a.Answer == policy.Unknown {

@@ -31,8 +31,6 @@ type Selftest struct {
 type selftest struct {
 	names Selftest
 
-	running sync.Mutex // one test at a time
-
 	mu   sync.Mutex
 	at   time.Time // of the last test; zero: none yet
 	good bool
@@ -101,30 +99,45 @@ func (r *Resolver) Available() bool {
 	return r.test.good
 }
 
-// Believed reports whether secure answers can be believed now. It runs the self-test
-// when there was none yet or the last one is too old, so that nobody has to
-// remember to; callers at the same time share one.
+// Believed reports whether secure answers can be believed now, and sees to it that
+// the self-test is repeated: the first caller and those beside it wait for the first
+// test; later ones get the last verdict, while a new test runs when that is old.
 func (r *Resolver) Believed(ctx context.Context) bool {
-	if good, fresh := r.verdict(); fresh {
+	good, tested, fresh := r.verdict()
+	if fresh || !r.enter() {
 		return good
 	}
-	r.test.running.Lock()
-	defer r.test.running.Unlock()
-	good, fresh := r.verdict()
-	if fresh {
+	defer r.wg.Done()
+	shared := r.flights.DoChan("self-test", func() (any, error) {
+		if !r.enter() {
+			return false, nil
+		}
+		defer r.wg.Done()
+		return r.Selftest(r.lifetime) == nil, nil
+	})
+	if tested {
 		return good
 	}
-	return r.Selftest(ctx) == nil
+	select {
+	case got := <-shared:
+		return got.Val.(bool)
+	case <-ctx.Done():
+		return false
+	}
 }
 
-func (r *Resolver) verdict() (good, fresh bool) {
-	r.test.mu.Lock()
-	defer r.test.mu.Unlock()
+// verdict returns what the last self-test said, whether there was one, and whether
+// it is fresh.
+func (r *Resolver) verdict() (good, tested, fresh bool) {
+	t := &r.test
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	age := testAgain
-	if r.test.good {
+	if t.good {
 		age = testEvery
 	}
-	return r.test.good, !r.test.at.IsZero() && time.Since(r.test.at) < age
+	tested = !t.at.IsZero()
+	return t.good, tested, tested && time.Since(t.at) < age
 }
 
 // Watch repeats the self-test until ctx ends, so that the gauge is true also when

@@ -48,6 +48,8 @@ func ParseServer(s string) (Server, error) {
 			return Server{}, fmt.Errorf("resolver %q: the name behind #: %w", s, err)
 		}
 		rest, out.Name = addr, d
+	} else if scheme, _, found := strings.Cut(s, "://"); found {
+		return Server{}, fmt.Errorf("resolver %q: %s:// is not known: use an IP address, or tls:// for DNS over TLS", s, scheme)
 	}
 	addr, err := parseAddrPort(rest, port)
 	if err != nil {

@@ -3,7 +3,6 @@ package dnssec
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -92,11 +91,8 @@ func (s *stream) register() (uint16, chan []byte, error) {
 	if s.err != nil {
 		return 0, nil, s.err
 	}
-	if len(s.pending) >= 1<<12 {
-		return 0, nil, errors.New("too many queries on one connection")
-	}
 	id := dns.Id()
-	for s.pending[id] != nil { // RFC 7766 6.2.1: not the id of one in flight
+	for s.pending[id] != nil { // RFC 7766 6.2.1: not the id of one in flight; maxInFlight leaves enough
 		id = dns.Id()
 	}
 	reply := make(chan []byte, 1)

@@ -189,7 +189,11 @@ func (z *Zones) CNAME(name, target string) {
 // TXT adds one TXT record made of the given strings (RFC 1035 3.3.14).
 func (z *Zones) TXT(name string, parts ...string) {
 	h := dns.RR_Header{Name: dns.Fqdn(name), Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 3600}
-	z.add(&dns.TXT{Hdr: h, Txt: parts})
+	txt := &dns.TXT{Hdr: h}
+	for _, p := range parts { // the library reads presentation format
+		txt.Txt = append(txt.Txt, strings.ReplaceAll(p, `\`, `\\`))
+	}
+	z.add(txt)
 }
 
 // TLSA adds TLSA records at _port._tcp.host (RFC 6698 3).

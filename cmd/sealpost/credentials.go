@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/sealpost/sealpost/config"
+	"github.com/sealpost/sealpost/relay/submission"
+)
+
+// credentialsSeen is how soon a running relay notices what `sealpost user` did.
+const credentialsSeen = 2 * time.Second
+
+// credentialsFile is where `sealpost user` keeps credentials.
+func credentialsFile(cfg *config.Config) string {
+	return filepath.Join(cfg.Server.DataDir, "credentials.toml")
+}
+
+// ownCredentials reads the file of `sealpost user`; none is an empty list.
+func ownCredentials(cfg *config.Config) ([]config.Credential, error) {
+	path := credentialsFile(cfg)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	c, err := config.Load(path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return c.Credentials, nil
+}
+
+// credentials joins those of the configuration with those of `sealpost user`.
+func credentials(cfg *config.Config) ([]submission.Credential, error) {
+	own, err := ownCredentials(cfg)
+	if err != nil {
+		return nil, err
+	}
+	var list []submission.Credential
+	from := map[string]bool{}
+	for i, c := range append(append([]config.Credential(nil), cfg.Credentials...), own...) {
+		if i >= len(cfg.Credentials) && from[c.Name] {
+			return nil, fmt.Errorf("%s: credential %q stands in the configuration too: take one of them out", credentialsFile(cfg), c.Name)
+		}
+		from[c.Name] = true
+		list = append(list, submission.Credential{
+			Name: c.Name, PasswordHash: c.PasswordHash, SCRAM: c.SCRAM, Senders: c.Senders, Floor: c.Floor,
+			Rate: submission.Rate{PerSecond: c.Rate.PerSecond(), Burst: c.Rate.Count},
+		})
+	}
+	return list, nil
+}
+
+// watchCredentials applies changes of the file until ctx is done. A bad file keeps
+// the old credentials and says why, once.
+func (h *house) watchCredentials(ctx context.Context) {
+	tick := time.NewTicker(credentialsSeen)
+	defer tick.Stop()
+	last := stamp(credentialsFile(h.cfg.Load()))
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := stamp(credentialsFile(h.cfg.Load()))
+		if now == last {
+			continue
+		}
+		last = now
+		if err := h.applyCredentials(h.cfg.Load()); err != nil {
+			h.log.Error("credentials not changed, the old ones stay", "problem", err.Error())
+			continue
+		}
+		h.log.Info("credentials changed")
+	}
+}
+
+func (h *house) applyCredentials(cfg *config.Config) error {
+	list, err := credentials(cfg)
+	if err != nil {
+		return err
+	}
+	return h.dock.SetCredentials(list)
+}
+
+// stamp tells two states of a file apart; "" when there is none.
+func stamp(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprint(info.ModTime().UnixNano(), info.Size())
+}
+
+// storedCredential is a credential as `sealpost user` writes it.
+type storedCredential struct {
+	Name         string   `toml:"name"`
+	PasswordHash string   `toml:"password_hash"`
+	SCRAM        string   `toml:"scram,omitempty"`
+	Senders      []string `toml:"senders,omitempty"`
+	Floor        string   `toml:"floor,omitempty"`
+	Rate         string   `toml:"rate,omitempty"`
+}
+
+// writeCredentials replaces the file in one step: a reader sees the old one or the
+// new one, and after a crash one of them is there.
+func writeCredentials(cfg *config.Config, list []config.Credential) (err error) {
+	var file struct {
+		Credential []storedCredential `toml:"credential"`
+	}
+	for _, c := range list {
+		s := storedCredential{Name: c.Name, PasswordHash: c.PasswordHash, SCRAM: c.SCRAM, Senders: c.Senders, Rate: c.Rate.String()}
+		if c.Floor != 0 {
+			s.Floor = c.Floor.String()
+		}
+		file.Credential = append(file.Credential, s)
+	}
+	text, err := toml.Marshal(file)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(cfg.Server.DataDir, 0o700); err != nil {
+		return err
+	}
+	path := credentialsFile(cfg)
+	tmp, err := os.CreateTemp(cfg.Server.DataDir, ".credentials-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(tmp.Name())
+		}
+	}()
+	header := "# Written by `sealpost user`; a running relay notices changes by itself.\n\n"
+	_, err = tmp.WriteString(header + string(text))
+	if err = errors.Join(err, keepOwner(tmp, cfg.Server.DataDir), tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err = os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(cfg.Server.DataDir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

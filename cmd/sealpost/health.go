@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/sealpost/sealpost/relay/httpapi"
+)
+
+// liveChecks are those of /healthz: the process can still do its work.
+func (h *house) liveChecks() []httpapi.Check {
+	return []httpapi.Check{{Name: "storage", Probe: h.storageAnswers}}
+}
+
+// readyChecks are those of /readyz: mail can be taken in now.
+func (h *house) readyChecks() []httpapi.Check {
+	return []httpapi.Check{
+		{Name: "storage", Probe: h.storageAnswers},
+		{Name: "intake", Probe: h.space.check},
+		{Name: "listeners", Probe: h.listenersAnswer},
+	}
+}
+
+// storageAnswers writes a cell and so waits for the disk.
+func (h *house) storageAnswers(ctx context.Context) error {
+	return h.store.SetCell(ctx, "health", []byte(time.Now().UTC().Format(time.RFC3339)))
+}
+
+// listenersAnswer connects to each submission listener.
+func (h *house) listenersAnswer(ctx context.Context) error {
+	addrs := h.submissionAddrs()
+	if len(addrs) == 0 {
+		return errors.New("no submission listener is open")
+	}
+	var d net.Dialer
+	for _, a := range addrs {
+		c, err := d.DialContext(ctx, "tcp", a.String())
+		if err != nil {
+			return fmt.Errorf("submission listener %s does not answer", a)
+		}
+		_ = c.Close() // only to see that it stands
+	}
+	return nil
+}
+
+// warnings are what the status page says first.
+func (h *house) warnings() []string {
+	var list []string
+	cfg := h.cfg.Load()
+	if cfg.Policy.DANE && !h.resolver.Available() {
+		list = append(list, "DNSSEC is unavailable: no delivery can reach the level dane. Use a validating resolver on loopback.")
+	}
+	if err := h.space.gate(); err != nil {
+		list = append(list, "New mail is refused (452): "+err.Error())
+	}
+	if cfg.Delivery.Paused {
+		list = append(list, "Delivery is paused (delivery.paused): mail is accepted and kept.")
+	}
+	return list
+}
+
+type healthCmd struct {
+	URL string `help:"Address of the readiness check." default:"http://127.0.0.1:8025/readyz"`
+}
+
+// Run asks a running relay whether it is ready; the exit code says so.
+func (c *healthCmd) Run(ctx context.Context, s streams) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL, nil)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s", strings.TrimSpace(string(body)))
+	}
+	_, err = s.out.Write(body)
+	return err
+}

@@ -1,0 +1,315 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealpost/sealpost/config"
+	"github.com/sealpost/sealpost/policy"
+	"github.com/sealpost/sealpost/policy/discover"
+	"github.com/sealpost/sealpost/policy/dnssec"
+	"github.com/sealpost/sealpost/queue"
+	"github.com/sealpost/sealpost/queue/pebblestore"
+	"github.com/sealpost/sealpost/relay"
+	"github.com/sealpost/sealpost/relay/dsn"
+	"github.com/sealpost/sealpost/relay/httpapi"
+	"github.com/sealpost/sealpost/relay/metrics"
+	"github.com/sealpost/sealpost/relay/smtpclient"
+	"github.com/sealpost/sealpost/relay/submission"
+)
+
+// How long each part of a stop may take. Together they bound SIGTERM.
+const (
+	drainIntake   = 20 * time.Second // transactions in flight at the inbound dock
+	drainDelivery = 20 * time.Second // transactions in flight at the outbound dock
+	drainHTTP     = 3 * time.Second
+)
+
+// house is a relay with all its rooms joined: what `serve` and `demo` run.
+type house struct {
+	log     *slog.Logger
+	cfg     atomic.Pointer[config.Config]
+	rules   atomic.Pointer[policy.Ruleset]
+	metrics *metrics.Metrics
+	recent  *httpapi.Recorder
+	space   *space
+
+	store    *pebblestore.Store
+	queue    *queue.Queue
+	resolver *dnssec.Resolver
+	pool     *smtpclient.Pool
+	courier  *relay.Courier
+	dock     *submission.Server
+	web      *httpapi.Server
+	tcp      net.Listener // HTTP; nil: none
+	admin    net.Listener // the admin socket
+	paused   chan bool    // what a reload says about delivery.paused
+}
+
+// seams are what tests and the demo put in place of the ordinary.
+type seams struct {
+	log      *slog.Logger
+	observer relay.Observer // told of attempts beside metrics and page; nil: nobody
+	fatal    func(int)      // nil: os.Exit
+}
+
+// openHouse opens everything that can fail, so that a relay that starts works: the
+// store, the listeners, the admin socket. It takes no mail before run.
+func openHouse(cfg *config.Config, s seams) (h *house, err error) {
+	h = &house{log: s.log, recent: httpapi.NewRecorder(0), paused: make(chan bool, 1)}
+	h.cfg.Store(cfg)
+	h.setRules(cfg)
+	defer func() {
+		if err != nil {
+			h.close()
+		}
+	}()
+	h.metrics = metrics.New(metricsOptions(cfg, s.log))
+	h.metrics.Reloaded(time.Now())
+	if h.store, err = openStore(cfg, s); err != nil {
+		return nil, err
+	}
+	h.space = newSpace(cfg)
+	if err = h.openQueue(cfg); err != nil {
+		return nil, err
+	}
+	if err = h.openDelivery(cfg, s); err != nil {
+		return nil, err
+	}
+	if err = h.openIntake(cfg); err != nil {
+		return nil, err
+	}
+	return h, h.openHTTP(cfg)
+}
+
+func openStore(cfg *config.Config, s seams) (*pebblestore.Store, error) {
+	store, err := pebblestore.Open(pebblestore.Options{
+		Dir: filepath.Join(cfg.Server.DataDir, "queue"), Retention: cfg.Queue.JournalRetention, Logger: s.log, Fatal: s.fatal,
+	})
+	if err != nil {
+		return nil, &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
+	}
+	return store, nil
+}
+
+func (h *house) openQueue(cfg *config.Config) error {
+	composer, err := dsn.New(dsn.Options{Hostname: policy.Domain(cfg.Server.Hostname)})
+	if err != nil {
+		return err
+	}
+	h.queue, err = queue.New(queue.Options{
+		Store: h.store, Composer: composer,
+		Schedule: cfg.Retry.Schedule, GiveUp: cfg.Retry.GiveUp, WarnAfter: cfg.Retry.WarnAfter,
+		PerLane: cfg.Delivery.ConnectionsPerHost, Gate: h.space.gate, Observer: h.metrics, Logger: h.log,
+	})
+	return err
+}
+
+// openDelivery joins scout, pool and courier.
+func (h *house) openDelivery(cfg *config.Config, s seams) (err error) {
+	if h.resolver, err = dnssec.New(resolverOptions(cfg, h.log)); err != nil {
+		return err
+	}
+	o, err := scoutOptions(cfg, h.resolver)
+	if err != nil {
+		return err
+	}
+	o.Logger, o.Observer = h.log, h.metrics.Discover()
+	scout, err := discover.New(o)
+	if err != nil {
+		return err
+	}
+	client, err := clientOptions(cfg)
+	if err != nil {
+		return err
+	}
+	client.Logger, client.Observer = h.log, h.metrics.Client()
+	h.pool = smtpclient.New(client)
+	h.courier = relay.NewCourier(relay.Options{
+		Scout: scout, Opener: h.pool, Rules: h.rules.Load, Logger: h.log, Grace: drainDelivery,
+		Observer: observers{h.metrics, h.recent, s.observer},
+	})
+	return nil
+}
+
+func (h *house) openIntake(cfg *config.Config) error {
+	o := submissionOptions(cfg)
+	o.Logger, o.Observer = h.log, h.metrics.Submission()
+	creds, err := credentials(cfg)
+	if err != nil {
+		return err
+	}
+	o.Credentials = creds
+	if h.dock, err = submission.New(o, h.queue); err != nil {
+		return err
+	}
+	return h.dock.Listen()
+}
+
+func (h *house) openHTTP(cfg *config.Config) (err error) {
+	token, err := readToken(cfg.HTTP.AdminTokenFile)
+	if err != nil {
+		return err
+	}
+	h.metrics.Watch(metrics.Sources{
+		Queue: h.queue.Stats, StorageFree: h.space.freeBytes,
+		IntakePaused: h.space.full, DNSSEC: h.resolver.Available,
+	})
+	h.web = httpapi.New(httpapi.Options{
+		Hostname: cfg.Server.Hostname, Version: version(), Metrics: h.metrics.Handler(), Queue: h.queue, Recorder: h.recent,
+		Live: h.liveChecks(), Ready: h.readyChecks(), Warnings: h.warnings, Token: token, Logger: h.log,
+	})
+	if h.admin, err = httpapi.ListenSocket(adminSocket(cfg)); err != nil {
+		return err
+	}
+	if cfg.HTTP.Listen == "" {
+		return nil
+	}
+	if h.tcp, err = net.Listen("tcp", cfg.HTTP.Listen); err != nil {
+		return fmt.Errorf("http: %w", err)
+	}
+	return nil
+}
+
+func adminSocket(cfg *config.Config) string { return filepath.Join(cfg.Server.DataDir, "admin.sock") }
+
+// run works until ctx is done, then stops in the order of the mail's way: no new
+// mail, transactions in flight end, what they did is on disk. An error is that of a
+// part that broke down by itself.
+func (h *house) run(ctx context.Context) error {
+	defer h.close()
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	broken := make(chan error, 4)
+	var crew, web sync.WaitGroup
+	report := func(what string, err error) {
+		if err != nil {
+			broken <- fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	web.Go(func() { report("admin socket", h.web.ServeAdmin(h.admin)) })
+	if h.tcp != nil {
+		web.Go(func() { report("http", h.web.Serve(h.tcp)) })
+	}
+	crew.Go(func() { h.resolver.Watch(inner) })
+	crew.Go(func() { h.watchCredentials(inner) })
+	crew.Go(func() { report("queue", h.deliver(inner)) })
+	intake := make(chan struct{})
+	go func() { defer close(intake); report("submission", h.dock.Serve(inner)) }()
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-broken:
+		h.log.Error("a part of the relay broke down: stopping", "error", err)
+	}
+	h.web.Drain() // /readyz says so from here on
+	drain, done := context.WithTimeout(inner, drainIntake)
+	defer done()
+	if e := h.dock.Shutdown(drain); e != nil {
+		h.log.Warn("some submissions did not end in time and were cut off")
+	}
+	<-intake
+	cancel()
+	crew.Wait()
+	last, finish := context.WithTimeout(context.WithoutCancel(ctx), drainHTTP)
+	defer finish()
+	if e := h.web.Shutdown(last); e != nil {
+		h.log.Debug("http requests were cut off", "error", e)
+	}
+	web.Wait()
+	return err
+}
+
+// deliver runs the queue, with breaks while delivery.paused is set.
+func (h *house) deliver(ctx context.Context) error {
+	paused := h.cfg.Load().Delivery.Paused
+	for ctx.Err() == nil {
+		spell, end := context.WithCancel(ctx)
+		done := make(chan error, 1)
+		if paused {
+			h.log.Warn("delivery is paused: mail is accepted and kept")
+		} else {
+			go func() { done <- h.queue.Run(spell, h.courier) }()
+		}
+		select {
+		case err := <-done:
+			end()
+			if err != nil {
+				return err
+			}
+			continue
+		case next := <-h.paused:
+			running := !paused
+			paused = next
+			end()
+			if running {
+				<-done
+			}
+		case <-ctx.Done():
+			end()
+			if !paused {
+				return <-done
+			}
+		}
+	}
+	return nil
+}
+
+// close gives back what openHouse opened, in reverse.
+func (h *house) close() {
+	var errs []error
+	if h.pool != nil {
+		h.pool.Close()
+	}
+	if h.tcp != nil {
+		errs = append(errs, h.tcp.Close())
+	}
+	if h.admin != nil {
+		errs = append(errs, h.admin.Close())
+	}
+	if h.dock != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		errs = append(errs, h.dock.Shutdown(ctx))
+		cancel()
+	}
+	if h.resolver != nil {
+		errs = append(errs, h.resolver.Close())
+	}
+	if h.store != nil {
+		errs = append(errs, h.store.Close())
+	}
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, net.ErrClosed) {
+			h.log.Debug("closing", "error", err)
+		}
+	}
+}
+
+func (h *house) submissionAddrs() []net.Addr { return h.dock.Addrs() }
+
+func (h *house) httpAddr() string {
+	if h.tcp == nil {
+		return ""
+	}
+	return h.tcp.Addr().String()
+}
+
+// observers tells several of an attempt.
+type observers []relay.Observer
+
+// Attempted tells each of them.
+func (o observers) Attempted(a *relay.Attempt) {
+	for _, each := range o {
+		if each != nil {
+			each.Attempted(a)
+		}
+	}
+}

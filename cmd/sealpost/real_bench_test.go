@@ -1,0 +1,345 @@
+//go:build bench
+
+package main_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/textproto"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sealpost/sealpost/policy/policytest"
+)
+
+// The load of the comparison.
+const (
+	benchSessions = 50
+	benchSize     = 4 << 10 // octets of a message
+)
+
+// TestAgainstPostfix has Sealpost and Debian's Postfix carry the same mail on the same machine and disk:
+// from 50 sessions with STARTTLS, through a synced queue, over STARTTLS to one sink. It prints messages
+// per second, from the first connection to the last arrival, and fails below the ratio that we promise.
+//
+//	SEALPOST_BENCH_MESSAGES  how many (10000)
+//	SEALPOST_BENCH_RATIO     the ratio to reach (3)
+func TestAgainstPostfix(t *testing.T) {
+	messages := envInt(t, "SEALPOST_BENCH_MESSAGES", 10_000)
+	ratio := envInt(t, "SEALPOST_BENCH_RATIO", 3)
+	results := map[string][]measured{}
+	relays := []struct {
+		name  string
+		start func(*testing.T, *policytest.CA, *benchSink) (addr string)
+	}{
+		{"postfix as shipped", func(t *testing.T, ca *policytest.CA, sink *benchSink) string {
+			return postfixRelay(t, ca, sink)
+		}},
+		{"postfix tuned", func(t *testing.T, ca *policytest.CA, sink *benchSink) string {
+			return postfixRelay(t, ca, sink, "in_flow_delay = 0", "smtp_tls_connection_reuse = yes",
+				"smtp_connection_cache_on_demand = yes", "smtp_destination_concurrency_limit = 50")
+		}},
+		{"sealpost", sealpostRelay},
+	}
+	shapes := []struct {
+		name       string
+		perSession int
+	}{{"sessions kept", messages / benchSessions}, {"a session each", 1}}
+	for _, shape := range shapes {
+		for _, relay := range relays {
+			t.Run(shape.name+"/"+relay.name, func(t *testing.T) {
+				ca := policytest.NewCA()
+				sink := startBenchSink(t, ca)
+				addr := relay.start(t, ca, sink)
+				m := run(t, addr, ca, sink, messages, shape.perSession)
+				t.Logf("%-16s %-20s %6.0f messages/s accepted, %6.0f messages/s delivered", shape.name, relay.name, m.accepted, m.delivered)
+				results[shape.name] = append(results[shape.name], m)
+			})
+		}
+	}
+	for _, shape := range shapes {
+		r := results[shape.name]
+		if len(r) != len(relays) {
+			continue // a run has failed, and said so
+		}
+		shipped, tuned, ours := r[0].delivered, r[1].delivered, r[2].delivered
+		t.Logf("%-16s sealpost does %.1f times Postfix as shipped, %.1f times Postfix tuned", shape.name, ours/shipped, ours/tuned)
+		if ours < float64(ratio)*shipped {
+			t.Errorf("%s: %.1f times Postfix, want %d", shape.name, ours/shipped, ratio)
+		}
+	}
+}
+
+// measured is messages per second.
+type measured struct{ accepted, delivered float64 }
+
+func envInt(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// postfixRelay is Debian's Postfix in the middle: accepts from loopback, sends everything to the sink.
+func postfixRelay(t *testing.T, ca *policytest.CA, sink *benchSink, extra ...string) string {
+	caFile := write(t, sharedDir(t), "ca.pem", ca.PEM())
+	r := startPostfix(t, ca, append([]string{
+		"virtual_mailbox_domains =",
+		fmt.Sprintf("relayhost = [%s]:%d", sink.host, sink.port),
+		"smtp_tls_security_level = encrypt",
+		"smtp_tls_CAfile = " + caFile,
+		"smtpd_tls_loglevel = 0",
+	}, extra...)...)
+	return fmt.Sprintf("%s:%d", r.host, r.port)
+}
+
+func sealpostRelay(t *testing.T, ca *policytest.CA, sink *benchSink) string {
+	binary, err := buildBinary("bench")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key := certificate(t, ca, dir, submissionName)
+	z := zones(t)
+	z.MX("sink.test", 10, sinkName)
+	z.A(sinkName, sink.host)
+	host, port := freeAddr(t)
+	addr := fmt.Sprintf("%s:%d", host, port)
+	config := deliverySection(z, sink.port, write(t, dir, "ca.pem", ca.PEM())) +
+		fmt.Sprintf("[[submission]]\nlisten = %q\ntls = \"starttls\"\ncert_file = %q\nkey_file = %q\nrequire_auth = false\n", addr, cert, key)
+	serveBinary(t, binary, strings.Replace(config, `level = "debug"`, `level = "warn"`, 1))
+	return addr
+}
+
+// run sends the messages and waits until the sink has them all.
+func run(t *testing.T, addr string, ca *policytest.CA, sink *benchSink, messages, perSession int) measured {
+	t.Helper()
+	body := benchMessage()
+	conf := &tls.Config{InsecureSkipVerify: true} // the relays' names differ, the work is the same
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	errs := make(chan error, benchSessions)
+	begin := time.Now()
+	for range benchSessions {
+		wg.Go(func() {
+			for {
+				first := int(next.Add(int64(perSession))) - perSession
+				if first >= messages {
+					return
+				}
+				if err := session(addr, conf, body, min(perSession, messages-first)); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	accepted := time.Since(begin)
+	select {
+	case err := <-errs:
+		t.Fatalf("load generator: %v", err)
+	default:
+	}
+	select {
+	case <-sink.reached(messages):
+	case <-time.After(5 * time.Minute):
+		t.Fatalf("%d of %d messages have arrived after five minutes", sink.count.Load(), messages)
+	}
+	delivered := time.Since(begin)
+	return measured{float64(messages) / accepted.Seconds(), float64(messages) / delivered.Seconds()}
+}
+
+func benchMessage() []byte {
+	head := "From: a@sealpost.test\r\nTo: b@sink.test\r\nSubject: You are invited\r\nDate: Mon, 02 Mar 2026 10:00:00 +0000\r\n" +
+		"Message-ID: <bench@sealpost.test>\r\n\r\n"
+	line := strings.Repeat("x", 62) + "\r\n"
+	return []byte(head + strings.Repeat(line, (benchSize-len(head))/len(line)) + ".\r\n")
+}
+
+// session sends n messages over one connection, one after the other: as an application's library does.
+func session(addr string, conf *tls.Config, data []byte, n int) error {
+	raw, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer raw.Close()
+	c := textproto.NewConn(raw)
+	ask := func(code int, line string) error {
+		if line != "" {
+			if err := c.PrintfLine("%s", line); err != nil {
+				return err
+			}
+		}
+		_, _, err := c.ReadResponse(code)
+		return err
+	}
+	for _, step := range []struct {
+		code int
+		line string
+	}{{220, ""}, {250, "EHLO app.sealpost.test"}, {220, "STARTTLS"}} {
+		if err := ask(step.code, step.line); err != nil {
+			return fmt.Errorf("%s: %w", step.line, err)
+		}
+	}
+	c = textproto.NewConn(tls.Client(raw, conf))
+	if err := ask(250, "EHLO app.sealpost.test"); err != nil {
+		return err
+	}
+	for range n {
+		if err := c.PrintfLine("MAIL FROM:<a@sealpost.test>\r\nRCPT TO:<b@sink.test>\r\nDATA"); err != nil {
+			return err
+		}
+		for _, code := range []int{250, 250, 354} {
+			if err := ask(code, ""); err != nil {
+				return err
+			}
+		}
+		if _, err := c.W.Write(data); err != nil {
+			return err
+		}
+		if err := c.W.Flush(); err != nil {
+			return err
+		}
+		if err := ask(250, ""); err != nil {
+			return err
+		}
+	}
+	return ask(221, "QUIT")
+}
+
+const sinkName = "mx.sink.test"
+
+// benchSink is a mail host that takes everything over STARTTLS and only counts.
+type benchSink struct {
+	host  string
+	port  int
+	conf  *tls.Config
+	count atomic.Int64
+
+	mu    sync.Mutex
+	goals []goal
+}
+
+type goal struct {
+	n  int64
+	ch chan struct{}
+}
+
+func startBenchSink(t *testing.T, ca *policytest.CA) *benchSink {
+	t.Helper()
+	s := &benchSink{conf: &tls.Config{Certificates: []tls.Certificate{ca.Leaf(policytest.LeafOptions{Names: []string{sinkName}})}}}
+	s.host, s.port = freeAddr(t)
+	l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", s.host, s.port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return // closed
+			}
+			wg.Go(func() {
+				defer c.Close()
+				defer context.AfterFunc(ctx, func() { c.Close() })()
+				s.session(c)
+			})
+		}
+	})
+	t.Cleanup(func() { cancel(); l.Close(); wg.Wait() })
+	return s
+}
+
+// reached is closed once n messages have come.
+func (s *benchSink) reached(n int) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := goal{int64(n), make(chan struct{})}
+	if s.count.Load() >= g.n {
+		close(g.ch)
+	} else {
+		s.goals = append(s.goals, g)
+	}
+	return g.ch
+}
+
+func (s *benchSink) took() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.count.Add(1)
+	s.goals = slices.DeleteFunc(s.goals, func(g goal) bool {
+		if n >= g.n {
+			close(g.ch)
+		}
+		return n >= g.n
+	})
+}
+
+func (s *benchSink) session(raw net.Conn) {
+	var c io.ReadWriter = raw
+	r, w := bufio.NewReaderSize(c, 16<<10), bufio.NewWriter(c)
+	secure := false
+	fmt.Fprintf(w, "220 %s ESMTP\r\n", sinkName)
+	for {
+		if r.Buffered() == 0 && w.Flush() != nil {
+			return
+		}
+		line, err := r.ReadSlice('\n')
+		if err != nil {
+			return
+		}
+		switch verb, _, _ := bytes.Cut(bytes.ToUpper(bytes.TrimSpace(line)), []byte(" ")); string(verb) {
+		case "EHLO":
+			fmt.Fprintf(w, "250-%s\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n", sinkName)
+			if !secure {
+				fmt.Fprint(w, "250-STARTTLS\r\n")
+			}
+			fmt.Fprint(w, "250 8BITMIME\r\n")
+		case "STARTTLS":
+			fmt.Fprint(w, "220 go ahead\r\n")
+			if w.Flush() != nil {
+				return
+			}
+			c, secure = tls.Server(raw, s.conf), true
+			r, w = bufio.NewReaderSize(c, 16<<10), bufio.NewWriter(c)
+		case "DATA":
+			fmt.Fprint(w, "354 go on\r\n")
+			if w.Flush() != nil {
+				return
+			}
+			for !bytes.Equal(line, []byte(".\r\n")) {
+				if line, err = r.ReadSlice('\n'); err != nil {
+					return
+				}
+			}
+			s.took()
+			fmt.Fprint(w, "250 taken\r\n")
+		case "QUIT":
+			fmt.Fprint(w, "221 bye\r\n")
+			_ = w.Flush() // the client may be gone
+			return
+		default:
+			fmt.Fprint(w, "250 fine\r\n")
+		}
+	}
+}

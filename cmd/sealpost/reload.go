@@ -1,0 +1,80 @@
+package main
+
+import (
+	"reflect"
+	"time"
+
+	"github.com/sealpost/sealpost/config"
+)
+
+// setRules puts a configuration's ruleset in force: deliveries that are decided from
+// now on follow it.
+func (h *house) setRules(cfg *config.Config) {
+	r := cfg.Policy.Ruleset
+	r.DANE, r.InsecureMXDANE = cfg.Policy.DANE, cfg.Policy.InsecureMXDANE
+	h.rules.Store(&r)
+}
+
+// reload puts a new configuration in force, as far as that goes without a restart;
+// what does not is named.
+func (h *house) reload(cfg *config.Config) {
+	old := h.cfg.Load()
+	if err := h.applyCredentials(cfg); err != nil {
+		h.log.Error("reload refused, the old configuration stays", "problem", err.Error())
+		return
+	}
+	for _, what := range needRestart(old, cfg) {
+		h.log.Warn("this change takes effect at the next start", "key", what)
+	}
+	h.setRules(cfg)
+	h.space.setMinimum(cfg.Queue.MinFree)
+	h.dock.Reload()
+	if old.Delivery.Paused != cfg.Delivery.Paused {
+		h.paused <- cfg.Delivery.Paused
+	}
+	h.cfg.Store(keepRestart(old, cfg))
+	h.metrics.Reloaded(time.Now())
+	h.log.Info("configuration reloaded")
+}
+
+// restartKeys are the parts of a configuration that are read at the start only.
+func restartKeys() map[string]func(*config.Config) any {
+	return map[string]func(*config.Config) any{
+		"server.hostname": func(c *config.Config) any { return c.Server.Hostname },
+		"server.data_dir": func(c *config.Config) any { return c.Server.DataDir },
+		"submission":      func(c *config.Config) any { return c.Submission },
+		"http":            func(c *config.Config) any { return c.HTTP },
+		"dns":             func(c *config.Config) any { return c.DNS },
+		"delivery": func(c *config.Config) any {
+			d := c.Delivery
+			d.Paused = false
+			return d
+		},
+		"retry": func(c *config.Config) any { return c.Retry },
+		"queue": func(c *config.Config) any {
+			q := c.Queue
+			q.MinFree = 0
+			return q
+		},
+		"policy.dane": func(c *config.Config) any { return c.Policy.DANE },
+	}
+}
+
+// needRestart names what differs and cannot be changed while the relay runs.
+func needRestart(old, next *config.Config) []string {
+	var list []string
+	for name, part := range restartKeys() {
+		if !reflect.DeepEqual(part(old), part(next)) {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// keepRestart is the new configuration with the places that tools rely on (data
+// directory, host name) as they really are.
+func keepRestart(old, next *config.Config) *config.Config {
+	c := *next
+	c.Server.DataDir, c.Server.Hostname = old.Server.DataDir, old.Server.Hostname
+	return &c
+}

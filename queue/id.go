@@ -1,0 +1,70 @@
+package queue
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// An ID is 130 bits in Crockford's base 32: 2 zero bits, 48 bits of milliseconds
+// since 1970, 80 random bits. The alphabet is in ASCII order, so that IDs sort by time.
+const (
+	idAlphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	idLength   = 26
+	idTime     = 10 // leading characters that hold the time
+)
+
+// NewID makes a message ID: time-sortable, then random bits (crypto/rand).
+func NewID(now time.Time) ID {
+	var raw [16]byte
+	binary.BigEndian.PutUint64(raw[:8], uint64(now.UnixMilli())<<16)
+	rand.Read(raw[6:]) // never fails, see its documentation
+	hi, lo := binary.BigEndian.Uint64(raw[:8]), binary.BigEndian.Uint64(raw[8:])
+	var id [idLength]byte
+	for i := idLength - 1; i >= 0; i-- {
+		id[i] = idAlphabet[lo&31]
+		lo = lo>>5 | hi<<59
+		hi >>= 5
+	}
+	return ID(id[:])
+}
+
+// ParseID reads a message ID.
+func ParseID(s string) (ID, error) {
+	if len(s) != idLength || s[0] > '7' || strings.Trim(s, idAlphabet) != "" {
+		return "", fmt.Errorf("message ID %q: want %d characters of %s", s, idLength, idAlphabet)
+	}
+	return ID(s), nil
+}
+
+// Time is when the ID was made, to the millisecond; the zero time when it is none.
+func (id ID) Time() time.Time {
+	if _, err := ParseID(string(id)); err != nil {
+		return time.Time{}
+	}
+	var ms int64
+	for i := range idTime {
+		ms = ms<<5 | int64(strings.IndexByte(idAlphabet, id[i]))
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+// EnvelopeID names the message's envelope number n.
+func (id ID) EnvelopeID(n int) EnvelopeID {
+	return EnvelopeID(string(id) + "-" + strconv.Itoa(n))
+}
+
+// Split returns the message's ID and the envelope's number. It fails on anything
+// that ID.EnvelopeID does not make.
+func (e EnvelopeID) Split() (ID, int, error) {
+	msg, num, _ := strings.Cut(string(e), "-")
+	id, err := ParseID(msg)
+	n, err2 := strconv.Atoi(num)
+	if err != nil || err2 != nil || id.EnvelopeID(n) != e {
+		return "", 0, fmt.Errorf("envelope ID %q: want a message ID, a hyphen and a number", e)
+	}
+	return id, n, nil
+}

@@ -1,0 +1,144 @@
+package pebblestore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/sealpost/sealpost/queue"
+)
+
+// The first octet of a key says what it is: see the package's table.
+const (
+	prefixLayout  = 'v'
+	prefixMessage = 'm'
+	prefixRow     = 'r'
+	prefixBody    = 'b'
+	prefixOrphan  = 'o'
+	prefixJournal = 'j'
+	prefixHour    = 't'
+	prefixState   = 's'
+	prefixCell    = 'c'
+)
+
+const (
+	layoutVersion = 1
+	idSize        = 26
+	chunkSize     = 256 << 10
+)
+
+func named(prefix byte, name string) []byte {
+	return append([]byte{prefix}, name...)
+}
+
+func idKey(prefix byte, id queue.ID) []byte {
+	return append(append(make([]byte, 0, 1+idSize+4), prefix), id...)
+}
+
+func numberKey(prefix byte, id queue.ID, n int) []byte {
+	return binary.BigEndian.AppendUint32(idKey(prefix, id), uint32(n))
+}
+
+func sequenceKey(prefix byte, n uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{prefix}, n)
+}
+
+// chunks is the number of chunks of a body.
+func chunks(size int64) int { return int((size + chunkSize - 1) / chunkSize) }
+
+// storedRow is a row as it is on disk.
+type storedRow struct {
+	state  queue.RowState
+	writes int
+	due    time.Time
+	size   int64 // of the message's body
+	lane   string
+	data   []byte
+}
+
+const rowVersion = 1
+
+func (r *storedRow) encode() []byte {
+	b := make([]byte, 0, 40+len(r.lane)+len(r.data))
+	b = append(b, rowVersion, byte(r.state))
+	b = binary.AppendUvarint(b, uint64(r.writes))
+	var due int64
+	if !r.due.IsZero() {
+		due = r.due.UnixNano()
+	}
+	b = binary.AppendVarint(b, due)
+	b = binary.AppendUvarint(b, uint64(r.size))
+	b = binary.AppendUvarint(b, uint64(len(r.lane)))
+	b = append(b, r.lane...)
+	return append(b, r.data...)
+}
+
+// decodeRow reads a row. The data is a part of b.
+func decodeRow(b []byte) (r storedRow, err error) {
+	if len(b) < 2 || b[0] != rowVersion {
+		return r, errors.New("row of an unknown version")
+	}
+	r.state = queue.RowState(b[1])
+	if r.state != queue.RowWaiting && r.state != queue.RowHeld {
+		return r, fmt.Errorf("row with state %d", b[1])
+	}
+	b = b[2:]
+	unsigned := func() uint64 {
+		v, n := binary.Uvarint(b)
+		if n <= 0 {
+			err, n, v = errors.New("row is cut short"), 0, 0
+		}
+		b = b[n:]
+		return v
+	}
+	r.writes = int(unsigned())
+	due, n := binary.Varint(b)
+	if n <= 0 {
+		return r, errors.New("row is cut short")
+	}
+	b = b[n:]
+	r.due = time.Unix(0, due).UTC()
+	r.size = int64(unsigned())
+	lane := unsigned()
+	if err != nil || lane > uint64(len(b)) {
+		return r, errors.New("row is cut short")
+	}
+	r.lane, r.data = string(b[:lane]), b[lane:]
+	return r, nil
+}
+
+// parseNumberKey reads a key that numberKey made.
+func parseNumberKey(key []byte) (queue.ID, int, error) {
+	if len(key) != 1+idSize+4 {
+		return "", 0, fmt.Errorf("key of %d octets", len(key))
+	}
+	return queue.ID(key[1 : 1+idSize]), int(binary.BigEndian.Uint32(key[1+idSize:])), nil
+}
+
+// rowPos is the position of a row in a scan.
+func rowPos(id queue.ID, n int) string { return fmt.Sprintf("%s-%010d", id, n) }
+
+// rowKeyAfter is the first key behind a position.
+func rowKeyAfter(pos string) ([]byte, error) {
+	if len(pos) == idSize+11 && pos[idSize] == '-' {
+		id, err := queue.ParseID(pos[:idSize])
+		n, err2 := strconv.ParseUint(pos[idSize+1:], 10, 31)
+		if err == nil && err2 == nil {
+			return append(numberKey(prefixRow, id, int(n)), 0), nil
+		}
+	}
+	return nil, fmt.Errorf("pebblestore: %q is no position of a scan", pos)
+}
+
+// journalPos is the position of a journal entry in a scan.
+func journalPos(n uint64) string { return fmt.Sprintf("%020d", n) }
+
+func parseJournalPos(pos string) (uint64, error) {
+	n, err := strconv.ParseUint(pos, 10, 64)
+	if err != nil || len(pos) != 20 {
+		return 0, fmt.Errorf("pebblestore: %q is no position of a scan", pos)
+	}
+	return n, nil
+}

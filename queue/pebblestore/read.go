@@ -1,0 +1,248 @@
+package pebblestore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/sealpost/sealpost/queue"
+)
+
+// Bounds of one page of a scan. The items are copied before anybody sees them,
+// because an iterator that is held keeps memtables alive.
+const (
+	pageItems  = 256
+	pageOctets = 1 << 20
+)
+
+// Claim leases due rows: see queue.Store. A row that cannot be read stays leased, so
+// it is out of the way until its lease runs out.
+func (s *Store) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, time.Time, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, time.Time{}, err
+	}
+	rows, next := s.schedule.Claim(q)
+	good := rows[:0]
+	for i := range rows {
+		r := rows[i]
+		if n := len(good); n > 0 && good[n-1].Message == r.Message {
+			r.Record = good[n-1].Record
+		}
+		if err := s.fillIn(&r); err != nil {
+			s.log.Errorf("message %s: a due row cannot be read and waits: %v", r.Message, err)
+			continue
+		}
+		good = append(good, r)
+	}
+	return good, next, nil
+}
+
+// fillIn reads a row's data and, when it has none, its record.
+func (s *Store) fillIn(r *queue.Row) error {
+	v, ok, err := s.get(numberKey(prefixRow, r.Message, r.Number))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return queue.ErrNotFound
+	}
+	stored, err := decodeRow(v)
+	if err != nil {
+		return err
+	}
+	r.Data = stored.data
+	if r.Record == nil {
+		r.Record, err = s.record(r.Message)
+	}
+	return err
+}
+
+func (s *Store) record(id queue.ID) ([]byte, error) {
+	record, ok, err := s.get(idKey(prefixMessage, id))
+	if err == nil && !ok {
+		err = queue.ErrNotFound
+	}
+	return record, err
+}
+
+// Read returns a message's record and rows: see queue.Store.
+func (s *Store) Read(_ context.Context, id queue.ID) ([]byte, []queue.Row, error) {
+	rows := s.schedule.Rows(id)
+	if len(rows) == 0 {
+		return nil, nil, queue.ErrNotFound
+	}
+	record, err := s.record(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	left := rows[:0]
+	for _, r := range rows {
+		r.Record = record
+		// Removed since we asked the schedule: it is not there any more.
+		if err := s.fillIn(&r); errors.Is(err, queue.ErrNotFound) {
+			continue
+		} else if err != nil {
+			return nil, nil, err
+		}
+		r.Record = nil
+		left = append(left, r)
+	}
+	if len(left) == 0 {
+		return nil, nil, queue.ErrNotFound
+	}
+	return record, left, nil
+}
+
+// Scan calls fn item by item: see queue.Store.
+func (s *Store) Scan(ctx context.Context, q queue.ScanQuery, fn func(queue.Item) error) error {
+	page := s.rowPage
+	switch q.Kind {
+	case queue.ScanRows:
+	case queue.ScanJournal:
+		page = s.journalPage
+	default:
+		return fmt.Errorf("pebblestore: unknown scan %d", q.Kind)
+	}
+	for left := q.Limit; ; {
+		want := pageItems
+		if q.Limit > 0 {
+			want = min(want, left)
+		}
+		items, pos, err := page(q.After, want)
+		if err != nil {
+			return err
+		}
+		for i := range items {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := fn(items[i]); errors.Is(err, queue.ErrStop) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+		}
+		left -= len(items)
+		if pos == "" || q.Limit > 0 && left <= 0 {
+			return nil
+		}
+		q.After = pos
+	}
+}
+
+// rowPage returns rows behind a position, and where to go on; "" at the end.
+func (s *Store) rowPage(after string, limit int) (items []queue.Item, pos string, err error) {
+	from := idKey(prefixRow, s.schedule.First())
+	if after != "" {
+		k, err := rowKeyAfter(after)
+		if err != nil {
+			return nil, "", err
+		}
+		if string(k) > string(from) {
+			from = k
+		}
+	}
+	if len(from) == 1 {
+		return nil, "", nil // the schedule is empty
+	}
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: []byte{prefixRow + 1}})
+	if err != nil {
+		return nil, "", err
+	}
+	defer it.Close()
+	octets := 0
+	for it.First(); it.Valid(); it.Next() {
+		if len(items) == limit || octets > pageOctets {
+			return items, pos, nil
+		}
+		id, n, err := parseNumberKey(it.Key())
+		if err != nil {
+			return nil, "", err
+		}
+		pos = rowPos(id, n)
+		item, err := s.rowItem(id, n, it.Value(), items)
+		if err != nil {
+			s.log.Errorf("row %s cannot be read: %v", pos, err)
+			continue
+		}
+		if item != nil {
+			item.Pos = pos
+			items = append(items, *item)
+			octets += len(item.Row.Data)
+		}
+	}
+	return items, "", it.Error()
+}
+
+// rowItem makes an item of a row; nil when the row is not there for others yet, or
+// not any more.
+func (s *Store) rowItem(id queue.ID, n int, value []byte, before []queue.Item) (*queue.Item, error) {
+	stored, err := decodeRow(append([]byte(nil), value...))
+	if err != nil {
+		return nil, err
+	}
+	r := queue.Row{Message: id, Number: n, Data: stored.data}
+	if !s.schedule.Fill(&r) {
+		return nil, nil
+	}
+	if k := len(before); k > 0 && before[k-1].Row.Message == id {
+		r.Record = before[k-1].Row.Record
+	} else if r.Record, err = s.record(id); errors.Is(err, queue.ErrNotFound) {
+		return nil, nil
+	}
+	return &queue.Item{Row: r}, err
+}
+
+// journalPage returns entries behind a position, and where to go on; "" at the end.
+func (s *Store) journalPage(after string, limit int) (items []queue.Item, pos string, err error) {
+	from := s.journal.low.Load()
+	if after != "" {
+		n, err := parseJournalPos(after)
+		if err != nil {
+			return nil, "", err
+		}
+		from = max(from, n+1)
+	}
+	upTo := s.journal.upTo.Load()
+	if from >= upTo {
+		return nil, "", nil
+	}
+	it, err := s.db.NewIter(&pebble.IterOptions{
+		LowerBound: sequenceKey(prefixJournal, from), UpperBound: sequenceKey(prefixJournal, upTo),
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	defer it.Close()
+	octets := 0
+	for it.First(); it.Valid(); it.Next() {
+		if len(items) == limit || octets > pageOctets {
+			return items, pos, nil
+		}
+		if len(it.Key()) != 9 || len(it.Value()) < 8 {
+			return nil, "", fmt.Errorf("pebblestore: journal entry of %d and %d octets", len(it.Key()), len(it.Value()))
+		}
+		pos = journalPos(binary.BigEndian.Uint64(it.Key()[1:]))
+		entry := append([]byte(nil), it.Value()[8:]...)
+		items = append(items, queue.Item{Pos: pos, Entry: entry})
+		octets += len(entry)
+	}
+	return items, "", it.Error()
+}
+
+// Cell returns a small value: see queue.Store.
+func (s *Store) Cell(_ context.Context, name string) ([]byte, error) {
+	v, _, err := s.get(named(prefixCell, name))
+	return v, err
+}
+
+// SetCell sets it.
+func (s *Store) SetCell(_ context.Context, name string, value []byte) error {
+	b := s.db.NewBatch()
+	set(b, named(prefixCell, name), value)
+	return s.write(b, nil, nil)
+}

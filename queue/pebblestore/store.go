@@ -1,0 +1,204 @@
+package pebblestore
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/sealpost/sealpost/queue"
+)
+
+// Options of a Store. Dir is needed.
+type Options struct {
+	Dir string // made when missing, mode 0700; one process at a time
+	// Retention is the age at which journal entries go, whether somebody has read
+	// them or not (an hour of slack); 0: never.
+	Retention time.Duration
+	Logger    *slog.Logger // nil: discard
+	// Fatal ends the process when the disk failed under the log; it must not
+	// return. nil: os.Exit. The code is 3.
+	Fatal func(code int)
+
+	fs vfs.FS // tests: another file system
+}
+
+// fatalCode is the exit code for a storage that became unusable.
+const fatalCode = 3
+
+// Store is a queue.Store and a queue.Counter. Make one with Open.
+type Store struct {
+	db       *pebble.DB
+	lock     *pebble.Lock
+	log      logger
+	schedule *queue.Schedule
+	order    sync.Mutex // its order of steps is that of the write-ahead log
+	journal  journal
+	shelf    shelf
+	buffers  sync.Pool // *[]byte with room for a chunk
+	stop     chan struct{}
+	keeper   sync.WaitGroup
+}
+
+var (
+	_ queue.Store   = (*Store)(nil)
+	_ queue.Counter = (*Store)(nil)
+)
+
+// Open opens the store in a directory, or makes one. It fails when another process
+// has it open. Close it.
+func Open(o Options) (*Store, error) {
+	if o.Dir == "" {
+		return nil, errors.New("pebblestore: Options.Dir is missing")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Fatal == nil {
+		o.Fatal = os.Exit
+	}
+	if o.fs == nil {
+		o.fs = vfs.Default
+	}
+	if err := o.fs.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("pebblestore: %w", err)
+	}
+	lock, err := pebble.LockDirectory(o.Dir, o.fs)
+	if err != nil {
+		return nil, fmt.Errorf("pebblestore: %s cannot be locked (is another sealpost using it?): %w", o.Dir, err)
+	}
+	s := &Store{
+		lock: lock, log: logger{o.Logger, o.Fatal}, schedule: queue.NewSchedule(), stop: make(chan struct{}),
+		journal: journal{retention: o.Retention}, shelf: shelf{open: make(map[queue.ID]*volume)},
+	}
+	s.buffers.New = func() any { b := make([]byte, chunkSize); return &b }
+	if s.db, err = pebble.Open(o.Dir, settings(&o, s.log, lock)); err != nil {
+		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), lock.Close())
+	}
+	if err := s.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), s.db.Close(), lock.Close())
+	}
+	s.keeper.Go(s.keep)
+	return s, nil
+}
+
+// settings are Pebble's, for a store where most values live for a moment.
+func settings(o *Options, log logger, lock *pebble.Lock) *pebble.Options {
+	return &pebble.Options{
+		FS:   o.fs,
+		Lock: lock,
+		// Pinned: a newer format cannot be undone. The next ones only bring value separation.
+		FormatMajorVersion: pebble.FormatTableFormatV6,
+		CacheSize:          32 << 20,
+		// Big, so that most messages die in it and are never written to a table.
+		MemTableSize:                64 << 20,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       2,
+		L0StopWritesThreshold:       32,
+		LBaseMaxBytes:               128 << 20,
+		BytesPerSync:                512 << 10,
+		WALBytesPerSync:             512 << 10,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		Logger:                      log,
+		EventListener:               log.listener(),
+	}
+}
+
+// load builds the schedule and the journal's numbers from what is on disk.
+func (s *Store) load() error {
+	if err := s.checkLayout(); err != nil {
+		return err
+	}
+	if err := s.loadRows(); err != nil {
+		return err
+	}
+	if err := s.journal.load(s.db); err != nil {
+		return err
+	}
+	if err := s.removeOrphans(); err != nil {
+		return err
+	}
+	return s.trim(time.Now())
+}
+
+func (s *Store) checkLayout() error {
+	v, ok, err := s.get([]byte{prefixLayout})
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return s.db.Set([]byte{prefixLayout}, []byte{layoutVersion}, pebble.Sync)
+	case len(v) != 1 || v[0] != layoutVersion:
+		return fmt.Errorf("layout version %d: this program knows %d", v, layoutVersion)
+	}
+	return nil
+}
+
+func (s *Store) loadRows() error {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixRow}, UpperBound: []byte{prefixRow + 1}})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for it.First(); it.Valid(); it.Next() {
+		id, n, err := parseNumberKey(it.Key())
+		if err != nil {
+			return err
+		}
+		r, err := decodeRow(it.Value())
+		if err != nil {
+			// The rest must go on; the row stays where it is.
+			s.log.Errorf("row of message %s cannot be read: %v", id, err)
+			continue
+		}
+		s.schedule.Add(queue.Booking{
+			Row:  queue.Row{Message: id, Number: n, Lane: r.lane, Due: r.due, State: r.state},
+			Size: r.size, Writes: r.writes,
+		})
+	}
+	return it.Error()
+}
+
+// keep does what must be done once an hour.
+func (s *Store) keep() {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case now := <-tick.C:
+			if err := s.trim(now); err != nil {
+				s.log.Errorf("journal retention: %v", err)
+			}
+		}
+	}
+}
+
+// Close ends the store. Bodies must be closed before.
+func (s *Store) Close() error {
+	close(s.stop)
+	s.keeper.Wait()
+	return errors.Join(s.db.Close(), s.lock.Close())
+}
+
+// Stats counts rows by state.
+func (s *Store) Stats() queue.Stats { return s.schedule.Stats() }
+
+// get returns a copy of a value.
+func (s *Store) get(key []byte) (value []byte, ok bool, err error) {
+	v, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("pebblestore: %w", err)
+	}
+	value = append(make([]byte, 0, len(v)), v...)
+	return value, true, closer.Close()
+}

@@ -1,0 +1,307 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/sealpost/sealpost/policy"
+)
+
+// Bounds of the engine.
+const (
+	// clockStep bounds one sleep while something waits, so that a jump of the
+	// wall clock is noticed.
+	clockStep    = time.Minute
+	claimRetry   = time.Second      // after an error of the store
+	commitRetry  = 30 * time.Second // how long a result that cannot be written is kept
+	originalSize = 64 << 10         // of Notice.Original, in octets
+)
+
+// rowKey names a row.
+type rowKey struct {
+	id     ID
+	number int
+}
+
+// flight is an envelope with a courier of this process.
+type flight struct {
+	verb    Verb          // what the operator wants at the end of the lease; "" nothing
+	landing bool          // the verb is taken: too late for another
+	done    chan struct{} // closed when the lease has ended
+}
+
+// Run claims due envelopes and has them delivered until ctx is done; then it
+// waits for the couriers in flight (they see ctx done), writes what they report, and
+// returns nil. It sleeps until something is due, is accepted or ends.
+func (q *Queue) Run(ctx context.Context, c Courier) error {
+	var crew sync.WaitGroup
+	defer crew.Wait()
+	free := make(chan struct{}, q.o.Workers) // one token for each envelope in flight
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		next, pause := time.Time{}, time.Duration(-1)
+		if room := cap(free) - len(free); room > 0 {
+			now := time.Now()
+			rows, at, err := q.store.Claim(ctx, ClaimQuery{
+				Now: now, Until: now.Add(q.o.AttemptLimit + leaseMargin), Limit: room, PerLane: q.o.PerLane,
+			})
+			for i := range rows {
+				f := q.takeOff(&rows[i])
+				free <- struct{}{}
+				crew.Go(func() {
+					defer func() { <-free; q.rouse() }()
+					q.carry(ctx, c, &rows[i], f)
+				})
+			}
+			if err != nil && ctx.Err() == nil {
+				q.log.Error("queue: claim failed", "err", err)
+				pause = claimRetry
+			}
+			if len(rows) == room {
+				at = time.Time{} // no hand is free: the next one that is wakes us
+			}
+			next = at
+		}
+		if !next.IsZero() {
+			pause = min(max(time.Until(next), 0), clockStep)
+		}
+		if pause >= 0 {
+			timer.Reset(pause)
+		} else {
+			timer.Stop()
+		}
+		select {
+		case <-ctx.Done():
+		case <-q.wake:
+		case <-timer.C:
+		}
+	}
+	return nil
+}
+
+// takeOff enters a claimed row into the list of flights.
+func (q *Queue) takeOff(r *Row) *flight {
+	f := &flight{done: make(chan struct{})}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.flying[rowKey{r.Message, r.Number}] = f
+	return f
+}
+
+// carry takes one claimed row through its lease.
+func (q *Queue) carry(ctx context.Context, c Courier, r *Row, f *flight) {
+	defer func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		// After an overrun lease the row may fly again, as another flight.
+		if key := (rowKey{r.Message, r.Number}); q.flying[key] == f {
+			delete(q.flying, key)
+		}
+		close(f.done)
+	}()
+	m, e, err := decode(r)
+	if err != nil {
+		// It stays leased, so it is out of the way until the lease runs out.
+		q.log.Error("queue: a claimed envelope cannot be read", "msg", r.Message, "err", err)
+		return
+	}
+	e.Due = r.Due
+	var rep *Report
+	if now := time.Now(); now.Before(q.o.deadline(m)) && !e.Held {
+		rep = q.deliver(ctx, c, &Lease{
+			Message: *m, Envelope: *e, Until: r.Until, fence: r.Fence,
+			body: func(ctx context.Context) (Body, error) { return q.store.Body(ctx, m.ID) },
+		})
+	}
+	q.mu.Lock()
+	f.landing = true
+	verb := f.verb
+	q.mu.Unlock()
+	// What the courier did must be written although we may be stopping.
+	q.land(context.WithoutCancel(ctx), r, trial{
+		message: m, envelope: *e, report: rep, verb: verb, now: time.Now().UTC(), jitter: rand.Float64(),
+	})
+}
+
+// deliver calls the courier. One that panics has deferred its envelope.
+func (q *Queue) deliver(ctx context.Context, c Courier, l *Lease) (rep *Report) {
+	ctx, cancel := context.WithTimeout(ctx, q.o.AttemptLimit)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			q.log.Error("queue: courier panicked", "msg", l.Message.ID, "env", l.Envelope.ID, "panic", p, "stack", string(debug.Stack()))
+			rep = &Report{}
+			for i := range l.Envelope.Recipients {
+				rep.Outcomes = append(rep.Outcomes, Outcome{Recipient: i, Failure: &policy.Failure{Reason: policy.Internal}})
+			}
+		}
+	}()
+	// The courier gets slices of its own.
+	own := *l
+	own.Envelope.Recipients = append([]Recipient(nil), l.Envelope.Recipients...)
+	r := c.Deliver(ctx, &own)
+	return &r
+}
+
+// land settles and commits. An error of the store is waited out for a while; then
+// the lease runs out and the envelope is tried again.
+func (q *Queue) land(ctx context.Context, r *Row, t trial) {
+	ctx, cancel := context.WithTimeout(ctx, commitRetry)
+	defer cancel()
+	s := q.o.settle(t)
+	for wait := 100 * time.Millisecond; ; wait *= 2 {
+		err := q.commit(ctx, r, &t, &s)
+		switch {
+		case err == nil:
+			return
+		case errors.Is(err, ErrStale):
+			q.log.Warn("queue: the lease had run out: its result is void", "msg", r.Message, "env", s.envelope.ID)
+			return
+		}
+		q.log.Error("queue: commit failed", "msg", r.Message, "env", s.envelope.ID, "err", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// commit writes a settlement with its notices and journal entry in one step and
+// tells the observers. A terminal state, its entry and its notice cannot be apart.
+func (q *Queue) commit(ctx context.Context, r *Row, t *trial, s *settlement) error {
+	change := &Change{}
+	next, err := row(&s.envelope, s.due, r.Number)
+	if err != nil {
+		return err
+	}
+	next.Lane, next.Fence = r.Lane, r.Fence
+	if s.done {
+		change.Remove = []Row{next}
+	} else {
+		change.Update = []Row{next}
+	}
+	notices := q.compose(ctx, s)
+	entry := s.entry
+	for _, n := range notices {
+		change.Insert = append(change.Insert, n.in)
+		entry.Notices = append(entry.Notices, n.kind)
+	}
+	line, err := marshalEntry(&entry)
+	if err != nil {
+		return err
+	}
+	change.Entries = [][]byte{line}
+	if err := q.store.Commit(ctx, change); err != nil {
+		return err
+	}
+	q.settled(t.message, s)
+	for _, n := range notices {
+		q.accepted(n.message, n.recipients)
+		if q.o.Observer != nil {
+			q.o.Observer.Noticed(n.kind)
+		}
+	}
+	return nil
+}
+
+// marshalEntry writes an entry; a courier's record that is no JSON is left out.
+func marshalEntry(j *JournalEntry) ([]byte, error) {
+	if len(j.Attempt) > 0 && !json.Valid(j.Attempt) {
+		j.Attempt = nil
+	}
+	return json.Marshal(j)
+}
+
+// settled spreads the news of a settlement that is on disk.
+func (q *Queue) settled(m *Message, s *settlement) {
+	q.news.broadcast()
+	q.rouse()
+	if q.o.Observer != nil && len(s.changed) > 0 {
+		q.o.Observer.Settled(m, &s.envelope, s.changed)
+	}
+	q.log.Debug("settled", "msg", m.ID, "env", s.envelope.ID, "domain", s.envelope.Lane,
+		"tries", s.envelope.Tries, "done", s.done, "due", s.due)
+}
+
+// composed is a notice on its way into a commit.
+type composed struct {
+	kind       NoticeKind
+	in         *Insertion
+	message    *Message
+	recipients int
+}
+
+// compose has the notices of a settlement written. A fault of the composer loses
+// the notice, not the settlement.
+func (q *Queue) compose(ctx context.Context, s *settlement) []composed {
+	if q.o.Composer == nil || len(s.notices) == 0 {
+		return nil
+	}
+	var list []composed
+	original := q.original(ctx, s.envelope.Message)
+	for _, n := range s.notices {
+		n.Original = original
+		c, err := q.composeOne(n)
+		if err != nil {
+			q.log.Error("queue: a notice could not be written", "msg", n.Message.ID, "env", n.Envelope.ID, "kind", n.Kind, "err", err)
+			continue
+		}
+		if c != nil {
+			list = append(list, *c)
+		}
+	}
+	return list
+}
+
+func (q *Queue) composeOne(n Notice) (_ *composed, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.New("the composer panicked: " + string(debug.Stack()))
+		}
+	}()
+	d, err := q.o.Composer.Compose(n)
+	if err != nil || d == nil {
+		return nil, err
+	}
+	// Read now: a reader that fails must not fail the commit.
+	body, err := io.ReadAll(d.Body)
+	if err != nil {
+		return nil, err
+	}
+	own := *d
+	own.Body = bytes.NewReader(body)
+	own.Message.Sender = Address{} // RFC 3464 2: a notice has the null reverse path
+	if own.Message.Listener == "" {
+		own.Message.Listener = "dsn"
+	}
+	in, m, count, err := q.insertion(&own)
+	if err != nil {
+		return nil, err
+	}
+	return &composed{n.Kind, in, m, count}, nil
+}
+
+// original returns the beginning of a message's content, nil when it cannot be read.
+func (q *Queue) original(ctx context.Context, id ID) []byte {
+	body, err := q.store.Body(ctx, id)
+	if err != nil {
+		q.log.Error("queue: no original for a notice", "msg", id, "err", err)
+		return nil
+	}
+	defer body.Close()
+	b, err := io.ReadAll(io.LimitReader(body, originalSize))
+	if err != nil {
+		q.log.Error("queue: no original for a notice", "msg", id, "err", err)
+		return nil
+	}
+	return b
+}

@@ -1,0 +1,12 @@
+package storetest
+
+import (
+	"testing"
+
+	"github.com/sealpost/sealpost/queue"
+)
+
+func TestModel(t *testing.T) {
+	t.Parallel()
+	Run(t, func(*testing.T) queue.Store { return NewModel() })
+}

@@ -1,0 +1,247 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/sealpost/sealpost/queue"
+)
+
+// lines is the media type of JSON lines.
+const lines = "application/x-ndjson"
+
+// flushEach is how many entries of a list go out together.
+const flushEach = 100
+
+// admin is the admin API. Who may come here was decided before.
+func (s *Server) admin() http.Handler {
+	mux := http.NewServeMux()
+	if s.o.Queue != nil {
+		mux.HandleFunc("GET /admin/queue", s.list)
+		mux.HandleFunc("GET /admin/queue/{id}", s.show)
+		mux.HandleFunc("POST /admin/queue/{verb}", s.act)
+	}
+	mux.HandleFunc("GET /admin/attempts", s.attempts)
+	return withProblems(mux)
+}
+
+// list streams the envelopes that match.
+func (s *Server) list(w http.ResponseWriter, r *http.Request) {
+	f, err := parseFilter(r.URL.Query())
+	if err != nil {
+		writeProblem(w, problem(http.StatusBadRequest, err.Error()))
+		return
+	}
+	out := newStream(w)
+	err = s.o.Queue.List(r.Context(), f, func(e queue.Entry) error { return out.write(entryOf(e)) })
+	s.end(w, r, out, err)
+}
+
+// attempts streams the latest attempts, newest first.
+func (s *Server) attempts(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	limit, err := parseLimit(q.Get("limit"))
+	if err == nil {
+		err = onlyKeys(q, "msg", "limit")
+	}
+	if err != nil {
+		writeProblem(w, problem(http.StatusBadRequest, err.Error()))
+		return
+	}
+	out := newStream(w)
+	if s.o.Recorder != nil {
+		if limit == 0 {
+			limit = -1 // all
+		}
+		for _, a := range s.o.Recorder.Latest(limit, queue.ID(q.Get("msg"))) {
+			if err = out.write(a); err != nil {
+				break
+			}
+		}
+	}
+	s.end(w, r, out, err)
+}
+
+// end closes a stream. After the first line only a broken connection can say that
+// the list is not complete.
+func (s *Server) end(w http.ResponseWriter, r *http.Request, out *stream, err error) {
+	switch {
+	case err == nil:
+		out.begin()
+		return
+	case r.Context().Err() == nil:
+		s.log.Error("http: list failed", "error", err)
+	}
+	if out.begun {
+		panic(http.ErrAbortHandler)
+	}
+	writeProblem(w, internal())
+}
+
+// stream writes JSON lines and keeps pushing the write deadline: a long list is
+// fine, a client that stands still is not.
+type stream struct {
+	w     http.ResponseWriter
+	ctl   *http.ResponseController
+	enc   *json.Encoder
+	begun bool
+	n     int
+}
+
+func newStream(w http.ResponseWriter) *stream {
+	return &stream{w: w, ctl: http.NewResponseController(w), enc: json.NewEncoder(w)}
+}
+
+func (s *stream) begin() {
+	if !s.begun {
+		s.begun = true
+		s.w.Header().Set("Content-Type", lines)
+		s.w.Header().Set("Cache-Control", "no-store")
+		s.w.WriteHeader(http.StatusOK)
+	}
+}
+
+func (s *stream) write(v any) error {
+	s.begin()
+	if s.n%flushEach == 0 {
+		err := s.ctl.SetWriteDeadline(time.Now().Add(requestLimit))
+		if err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+	}
+	s.n++
+	return s.enc.Encode(v)
+}
+
+// show answers with one message's envelopes.
+func (s *Server) show(w http.ResponseWriter, r *http.Request) {
+	entries, err := s.o.Queue.Show(r.Context(), queue.ID(r.PathValue("id")))
+	if err == nil && len(entries) == 0 {
+		err = queue.ErrNotFound
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	list := make([]entry, len(entries))
+	for i, e := range entries {
+		list[i] = entryOf(e)
+	}
+	writeJSON(w, list)
+}
+
+// act does a verb to what matches.
+func (s *Server) act(w http.ResponseWriter, r *http.Request) {
+	verb := queue.Verb(r.PathValue("verb"))
+	switch verb {
+	case queue.VerbRetry, queue.VerbHold, queue.VerbRelease, queue.VerbDrop:
+	default:
+		writeProblem(w, problem(http.StatusNotFound, "no such verb: use retry, hold, release or drop"))
+		return
+	}
+	q := r.URL.Query()
+	dry, err := parseTruth(q.Get("dry_run"))
+	q.Del("dry_run")
+	var f queue.Filter
+	if err == nil {
+		f, err = parseFilter(q)
+	}
+	if err != nil {
+		writeProblem(w, problem(http.StatusBadRequest, err.Error()))
+		return
+	}
+	// A queue of millions takes its time: the deadline is the client's patience.
+	if err := http.NewResponseController(w).SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		s.fail(w, r, err)
+		return
+	}
+	n, err := s.o.Queue.Act(r.Context(), queue.Action{Verb: verb, DryRun: dry}, f)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if !dry {
+		s.log.Info("queue: operator's hand", "verb", string(verb), "matched", n)
+	}
+	writeJSON(w, matched{n})
+}
+
+// matched is the answer to a verb.
+type matched struct {
+	Matched int `json:"matched"`
+}
+
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	switch {
+	case errors.Is(err, queue.ErrNotFound):
+		writeProblem(w, problem(http.StatusNotFound, "no such message in the queue"))
+	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+		// Nobody is there to read it.
+	default:
+		s.log.Error("http: request failed", "path", r.URL.Path, "error", err)
+		writeProblem(w, internal())
+	}
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	// Nobody is left to tell when the client is gone.
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// entry is queue.Entry with its state as a word.
+type entry struct {
+	Message  queue.Message  `json:"message"`
+	Envelope queue.Envelope `json:"envelope"`
+	State    string         `json:"state"`
+}
+
+func entryOf(e queue.Entry) entry { return entry{e.Message, e.Envelope, stateWord(e.State)} }
+
+func (e entry) entry() queue.Entry {
+	state := queue.RowWaiting
+	for _, s := range []queue.RowState{queue.RowLeased, queue.RowHeld} {
+		if stateWord(s) == e.State {
+			state = s
+		}
+	}
+	return queue.Entry{Message: e.Message, Envelope: e.Envelope, State: state}
+}
+
+// states are the words of queue.Filter and queue.Stats.
+func states() []string { return []string{"waiting", "leased", "held"} }
+
+func stateWord(s queue.RowState) string {
+	if i := int(s) - 1; i >= 0 && i < len(states()) {
+		return states()[i]
+	}
+	return states()[0]
+}
+
+// query writes a filter as a query; parseFilter reads it.
+func query(f queue.Filter) url.Values {
+	q := url.Values{}
+	set := func(key, value string) {
+		if value != "" {
+			q.Set(key, value)
+		}
+	}
+	set("id", f.ID)
+	set("domain", f.Domain)
+	set("sender", f.Sender)
+	set("state", f.State)
+	set("reason", f.Reason)
+	if f.OlderThan != 0 {
+		q.Set("older_than", f.OlderThan.String())
+	}
+	if f.Limit != 0 {
+		q.Set("limit", strconv.Itoa(f.Limit))
+	}
+	return q
+}

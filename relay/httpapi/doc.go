@@ -1,0 +1,39 @@
+// Package httpapi is the relay's HTTP side: metrics, health, a status page for a
+// person, and the admin API with its typed client for the command line.
+//
+// The problem: the same port that an operator looks at in a browser is within
+// reach of every web page that this browser opens, and of everybody on the machine.
+// What only shows counts may be open; what shows addresses or changes the queue
+// must not be.
+//
+// So there are two doors. The TCP one has /metrics, /healthz, /readyz and the page
+// on /, which show no address: domains and hosts, never a local part. The admin
+// API is on a unix socket that only its owner may open, and on TCP only for who has
+// the token.
+//
+//	GET  /metrics                 Prometheus (the handler is given)
+//	GET  /healthz                 200 while the process lives and its loops run, else 503
+//	GET  /readyz                  200 when mail can be taken and sent, else 503; each check by name
+//	GET  /                        status page; ?refresh=10 renews itself
+//	GET  /admin/queue             envelopes that match, as JSON lines
+//	GET  /admin/queue/{id}        one message's envelopes
+//	POST /admin/queue/{verb}      retry, hold, release, drop what matches: {"matched":n}
+//	GET  /admin/attempts          the latest attempts, as JSON lines
+//
+// The filter of the admin API is in the query: id, domain, sender, state, reason,
+// older_than, limit; for POST also dry_run. GET /admin/attempts takes msg and limit.
+//
+// The standards: RFC 9110 (HTTP), RFC 9457 (problem details), RFC 6750 (bearer
+// tokens), the Content Security Policy of the W3C.
+//
+// What it guarantees:
+//
+//  1. No local part of an address and no remote text is on the page.
+//  2. A page loads nothing from anywhere, runs no script and cannot be framed.
+//  3. A name that was rebound to loopback gets no page (421): see guard.go.
+//  4. A list costs one entry of memory, however long the queue is; a list that is
+//     not complete ends in a broken connection, never in a good-looking end.
+//  5. An internal fault is a 5xx without its text.
+//  6. The socket of a live server is never taken over, and a file that is no socket
+//     is never removed.
+package httpapi

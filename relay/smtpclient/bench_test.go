@@ -1,0 +1,55 @@
+package smtpclient
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/sealpost/sealpost/policy"
+)
+
+// BenchmarkSend is messages of 4 KiB over TLS to a sink in the same process: the
+// whole of Open from the pool, Send and Release. The sink's work is in the figures.
+func BenchmarkSend(b *testing.B) {
+	body := "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 78)+"\r\n", 51)
+	for _, style := range []struct{ name, greet string }{
+		{"bdat", greetAll + "STARTTLS"}, {"data", greetGroup + "STARTTLS"}, {"dialogue", "STARTTLS"},
+	} {
+		for _, conns := range []int{1, 20} {
+			b.Run(fmt.Sprintf("%s/connections=%d", style.name, conns), func(b *testing.B) {
+				k := startSink(b, style.greet)
+				k.blind = true
+				p := newPool(b, options())
+				defer p.Close()
+				st := step(k.addr, policy.Modern)
+				b.ReportAllocs()
+				b.SetParallelism((conns + 1) / 2)
+				if conns == 1 {
+					for b.Loop() {
+						benchOne(b, p, st, body)
+					}
+				} else {
+					b.RunParallel(func(pb *testing.PB) {
+						for pb.Next() {
+							benchOne(b, p, st, body)
+						}
+					})
+				}
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+			})
+		}
+	}
+}
+
+func benchOne(b *testing.B, p *Pool, st policy.Step, body string) {
+	s, _, f := p.Open(b.Context(), st)
+	if f != nil {
+		b.Error(f)
+		return
+	}
+	sent := s.Send(b.Context(), mail(body, "b@example.test"))
+	if f := sent.Results[0].Failure; f != nil {
+		b.Error(f)
+	}
+	s.Release()
+}

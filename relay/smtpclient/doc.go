@@ -1,0 +1,39 @@
+// Package smtpclient is the outbound dock: it opens SMTP sessions on one rung of
+// a plan, measures what the handshake proved, sends transactions and keeps good
+// sessions for the next message.
+//
+// The problem: the level of a delivery is decided by what one connection proved,
+// a receiver may answer anything in any phase, and the same message must not be
+// lost, cut short or sent twice because of it. A stock client hides the handshake
+// in the second EHLO, reads without bounds, writes without deadlines, looks up
+// capabilities by case, and rewrites line ends. So the session here is our own; it
+// decides nothing: package policy says which step to try and judges the evidence.
+//
+// Standards: RFC 5321 (SMTP; 4.2 replies, 4.5.2 dot-stuffing, 4.5.3.2 timeouts),
+// 3207 (STARTTLS), 2920 (PIPELINING), 3030 (CHUNKING), 1870 (SIZE), 6152
+// (8BITMIME), 6531 (SMTPUTF8), 3461 and 6533 (DSN parameters), 2034
+// (ENHANCEDSTATUSCODES), 8689 (REQUIRETLS), 9422 (LIMITS).
+//
+// What it guarantees:
+//
+//   - Bytes behind the 220 of STARTTLS end the connection; after the handshake
+//     everything that was learned in the clear is forgotten (RFC 3207 4.2).
+//   - Every phase, writes included, has a deadline; every reply is bounded: 2 KiB
+//     a line, 100 lines, 64 KiB in all.
+//   - The content goes out octet by octet as it came in. A bare CR or LF, or a
+//     content that is shorter or longer than it said, never reaches the end of data:
+//     the connection is reset instead, never QUIT or RSET.
+//   - Each recipient gets exactly one result. Once the end of data is out, a lost
+//     connection is [policy.Uncertain], never a plain failure.
+//   - A session from the pool is inspected again against the step at hand, and one
+//     that died meanwhile is replaced once, and only when nothing of the message
+//     can have been accepted on it.
+//
+// How a transaction travels: compose (append the commands of a flight to one
+// buffer, remember which replies are owed) and collect (read the owed replies in
+// order) are apart. With PIPELINING and CHUNKING a message is one flight: MAIL,
+// RCPT, BDAT LAST; with PIPELINING alone two; else one command at a time. A host
+// that stumbles is remembered and served one step more plainly. Composing the
+// next transaction before the replies of this one are collected needs a new
+// caller of the same two halves, no new protocol code.
+package smtpclient

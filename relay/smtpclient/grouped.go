@@ -1,0 +1,142 @@
+package smtpclient
+
+import (
+	"io"
+	"time"
+)
+
+// grouped sends MAIL, RCPT and DATA in one write (RFC 2920 3.1), and the content
+// when the replies allow it.
+func (x *transaction) grouped() outcome {
+	c := x.s.c
+	owed := resetOwed(c.reset)
+	c.out = append(x.appendEnvelope(c.out), "DATA\r\n"...)
+	c.reset = false
+	// An error shows when the replies are read: those that came before still count.
+	_ = c.flush(x.blockTimeout())
+	if o, ok := x.readEnvelope(owed); !ok {
+		return o
+	}
+	return x.readDATA()
+}
+
+// readDATA takes the reply to DATA and goes on as it says.
+func (x *transaction) readDATA() outcome {
+	rep, err := x.s.c.reply(x.s.p.o.Timeouts.Command)
+	switch {
+	case err != nil:
+		return x.lost(err)
+	case rep.closing():
+		return x.closing("DATA", rep)
+	case rep.code == 354 && x.any(accepted):
+		return x.content()
+	case rep.code == 354:
+		return x.loneDot()
+	case rep.code < 400:
+		return x.protocol("DATA", rep)
+	}
+	x.refuse("DATA", rep, accepted)
+	return done
+}
+
+// loneDot ends a DATA that was accepted though no recipient was (RFC 2920 3.1):
+// the host must send this empty message to nobody (3.2).
+func (x *transaction) loneDot() outcome {
+	c := x.s.c
+	rep, err := c.command(".", x.s.p.o.Timeouts.Data)
+	if o, ok := x.usable("DATA", rep, err); !ok {
+		return o // everybody has a result already
+	}
+	c.reset = true
+	return done
+}
+
+// dialogue sends one command at a time, by the letter of RFC 5321 alone.
+func (x *transaction) dialogue() outcome {
+	c, timeout := x.s.c, x.s.p.o.Timeouts.Command
+	if c.reset {
+		c.out = x.appendRSET(c.out)
+		c.reset = false
+		_ = c.flush(x.blockTimeout()) // an error shows when the reply is read
+		if o, ok := x.readReset(); !ok {
+			return o
+		}
+	}
+	c.out = x.appendMAIL(c.out)
+	_ = c.flush(x.blockTimeout())
+	rep, err := c.reply(timeout)
+	if o, ok := x.usable("MAIL", rep, err); !ok {
+		return o
+	}
+	if !rep.positive() {
+		x.refuse("MAIL", rep, open)
+		return done
+	}
+	for i := range x.batch {
+		c.out = x.appendRCPT(c.out, i)
+		_ = c.flush(x.blockTimeout())
+		rep, err := c.reply(timeout)
+		if o, ok := x.usable("RCPT", rep, err); !ok {
+			return o
+		}
+		x.readRCPT(i, rep)
+	}
+	if !x.any(accepted) {
+		c.reset = true
+		return done
+	}
+	c.out = append(c.out, "DATA\r\n"...)
+	_ = c.flush(x.blockTimeout())
+	return x.readDATA()
+}
+
+// content streams the content, stuffed, and the end of data, and reads the reply.
+func (x *transaction) content() outcome {
+	c := x.s.c
+	if err := x.stream(); err != nil {
+		return x.contentBroken("DATA", err)
+	}
+	x.ended = true
+	c.limit = time.Time{} // the host has all of Timeouts.Data for its answer
+	return x.final("DATA")
+}
+
+// stream writes the content and the final dot. The dot goes out only behind a
+// content that is whole.
+func (x *transaction) stream() error {
+	c := x.s.c
+	var s stuffer
+	buf := x.s.p.buffers.Get().(*[flightSize]byte)
+	defer x.s.p.buffers.Put(buf)
+	for left := x.body.Size(); left > 0; {
+		n, err := x.body.Read(buf[:min(left, flightSize)])
+		left -= int64(n)
+		switch {
+		case err == io.EOF && left > 0:
+			return contentError{errShort}
+		case err != nil && err != io.EOF:
+			return contentError{err}
+		}
+		if c.out, err = s.appendTo(c.out, buf[:n]); err != nil {
+			return contentError{err}
+		}
+		if len(c.out) >= flightSize && left > 0 {
+			if err := c.flush(x.blockTimeout()); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.end(); err != nil {
+		return contentError{err}
+	}
+	if err := x.atEnd(); err != nil {
+		return err
+	}
+	c.out = append(c.out, ".\r\n"...)
+	return c.flush(x.blockTimeout())
+}
+
+// blockTimeout bounds one write.
+func (x *transaction) blockTimeout() time.Duration {
+	return min(blockTimeout, x.s.p.o.Timeouts.Data)
+}

@@ -1,0 +1,109 @@
+package smtpclient
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/sealpost/sealpost/policy"
+)
+
+// Options of a Pool. The zero value of each field is its default.
+type Options struct {
+	// Hostname is our name in EHLO: an FQDN, or an address literal (RFC 5321
+	// 4.1.4). Default "localhost", which strict hosts refuse.
+	Hostname string
+	// Roots are the trusted roots of WebPKI; nil means the system's.
+	Roots    *x509.CertPool
+	Timeouts Timeouts
+	// BindIPv4 and BindIPv6 are the local addresses to send from; zero: the system's choice.
+	BindIPv4, BindIPv6 netip.Addr
+	// ConnectionsPerHost limits open connections to one host and address. Default 20.
+	ConnectionsPerHost int
+	// MessagesPerConnection limits transactions on one connection. Default 100.
+	MessagesPerConnection int
+	// IdleTime is how long an idle session stays in the pool. Default 5 s: far below
+	// the 5 minutes that a host must wait for us (RFC 5321 4.5.3.2.7).
+	IdleTime time.Duration
+	// MaxIdle bounds idle sessions in all; the oldest goes first. Default 500.
+	MaxIdle int
+	// PlainData keeps us from using CHUNKING (RFC 3030) anywhere.
+	PlainData bool
+	// Logger is for debugging; nil discards.
+	Logger *slog.Logger
+	// Observer is told of connections; nil: nobody is.
+	Observer Observer
+	// Dial opens TCP connections; nil means a net.Dialer with the bind addresses.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Now is the time at which certificates are judged; nil means time.Now.
+	Now func() time.Time
+}
+
+// Timeouts of the phases (RFC 5321 4.5.3.2). Zero means the default.
+type Timeouts struct {
+	Connect  time.Duration // TCP connection; 30 s
+	Greeting time.Duration // the 220; 5 min
+	Command  time.Duration // reply to any command before the end of data; 5 min
+	TLS      time.Duration // reply to STARTTLS, and the handshake; 30 s each
+	Data     time.Duration // reply to the end of data; 10 min
+}
+
+// Observer is told what happens to connections. Calls are concurrent and must
+// not block.
+type Observer interface {
+	// ConnectionOpened: a TCP connection stands; took is the dialling.
+	ConnectionOpened(took time.Duration)
+	// ConnectionClosed is called once for each ConnectionOpened.
+	ConnectionClosed()
+	// ConnectionReused: a session was taken from the pool.
+	ConnectionReused()
+	// HandshakeDone: a TLS session stands, whatever it proves.
+	HandshakeDone(cs tls.ConnectionState, took time.Duration)
+	// OpenFailed: no session could be opened.
+	OpenFailed(reason policy.Reason)
+}
+
+type nobody struct{}
+
+func (nobody) ConnectionOpened(time.Duration)                   {}
+func (nobody) ConnectionClosed()                                {}
+func (nobody) ConnectionReused()                                {}
+func (nobody) HandshakeDone(tls.ConnectionState, time.Duration) {}
+func (nobody) OpenFailed(policy.Reason)                         {}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.Hostname, "localhost")
+	setDefault(&o.Timeouts.Connect, 30*time.Second)
+	setDefault(&o.Timeouts.Greeting, 5*time.Minute)
+	setDefault(&o.Timeouts.Command, 5*time.Minute)
+	setDefault(&o.Timeouts.TLS, 30*time.Second)
+	setDefault(&o.Timeouts.Data, 10*time.Minute)
+	setDefault(&o.ConnectionsPerHost, 20)
+	setDefault(&o.MessagesPerConnection, 100)
+	setDefault(&o.IdleTime, 5*time.Second)
+	setDefault(&o.MaxIdle, 500)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Observer == nil {
+		o.Observer = nobody{}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Dial == nil {
+		o.Dial = boundDialer(o.BindIPv4, o.BindIPv6)
+	}
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

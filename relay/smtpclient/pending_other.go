@@ -1,0 +1,12 @@
+//go:build !unix
+
+package smtpclient
+
+import "net"
+
+// socket is not looked into here: a session that died is noticed when it is used.
+type socket struct{}
+
+func socketOf(net.Conn) socket { return socket{} }
+
+func (socket) pending() bool { return false }

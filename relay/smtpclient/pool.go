@@ -1,0 +1,338 @@
+package smtpclient
+
+import (
+	"container/list"
+	"context"
+	"encoding/binary"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sealpost/sealpost/policy"
+	"github.com/sealpost/sealpost/relay"
+)
+
+// Pool opens sessions and keeps good ones for a few seconds. It implements
+// relay.Opener and is safe for concurrent use.
+type Pool struct {
+	o        Options
+	profiles profiles
+	quirks   quirks
+	buffers  sync.Pool // of *[flightSize]byte, for content on its way
+
+	mu     sync.Mutex
+	closed bool
+	hosts  map[hostKey]*host
+	idle   list.List // of *conn, the longest idle first
+}
+
+var _ relay.Opener = (*Pool)(nil)
+
+// hostKey is what the limit on connections is about.
+type hostKey struct {
+	host policy.Domain
+	addr netip.AddrPort
+}
+
+// key is what two deliveries must have in common to share a connection: host,
+// address, TLS profile and required identity. The level is not part of it: it is
+// judged again for each use.
+type key struct {
+	hostKey
+	rung     policy.Rung
+	identity string // SNI, TLSA records, reference names
+}
+
+// host is the connections to one host and address.
+type host struct {
+	open    int // connections that stand or are being made
+	idle    []*conn
+	waiters []*waiter
+}
+
+// waiter waits for a connection, or for the right to open one.
+type waiter struct {
+	key   key
+	given chan *conn // gets exactly one value: a connection with this key, or nil for a free slot
+}
+
+// New returns a pool. It must be closed.
+func New(o Options) *Pool {
+	o = o.withDefaults()
+	return &Pool{
+		o:        o,
+		profiles: newProfiles(o.Roots),
+		quirks:   quirks{seen: map[hostKey]quirk{}},
+		buffers:  sync.Pool{New: func() any { return new([flightSize]byte) }},
+		hosts:    map[hostKey]*host{},
+	}
+}
+
+func keyOf(s policy.Step) key {
+	t := s.Target
+	k := key{hostKey: hostKey{t.Host, s.Addr}, rung: s.Rung, identity: string(t.SNI)}
+	if s.Rung == policy.Clear {
+		k.identity = "" // nobody is asked who he is
+		return k
+	}
+	if len(t.TLSA) == 0 && len(t.Names) == 0 {
+		return k
+	}
+	var b strings.Builder
+	b.WriteString(k.identity)
+	for _, n := range t.Names {
+		b.WriteByte(0)
+		b.WriteString(string(n))
+	}
+	for _, r := range t.TLSA {
+		b.Write([]byte{0, 0, r.Usage, r.Selector, r.Matching})
+		b.Write(binary.BigEndian.AppendUint32(nil, uint32(len(r.Data))))
+		b.Write(r.Data)
+	}
+	k.identity = b.String()
+	return k
+}
+
+// Open returns a session for the step, from the pool or a new one, and what it
+// proved. It waits while the host has its number of connections open. The
+// evidence of a session from the pool is measured anew against this step.
+func (p *Pool) Open(ctx context.Context, s policy.Step) (relay.Session, policy.Evidence, *policy.Failure) {
+	k := keyOf(s)
+	for {
+		c, f := p.acquire(ctx, s, k)
+		switch {
+		case f != nil:
+			return nil, policy.Evidence{}, f
+		case c == nil:
+			return p.openNew(ctx, s, k)
+		case c.unexpected(): // the host hung up, or said 421, while the session was idle
+			p.discard(c)
+			continue
+		}
+		c.quiet = true
+		p.o.Observer.ConnectionReused()
+		n := &session{p: p, c: c, step: s, reused: true, evidence: p.inspect(c, s)}
+		return n, n.evidence, nil
+	}
+}
+
+func (p *Pool) openNew(ctx context.Context, s policy.Step, k key) (relay.Session, policy.Evidence, *policy.Failure) {
+	c, f := p.dial(ctx, s, k)
+	if f != nil {
+		p.free(k.hostKey)
+		return nil, policy.Evidence{}, f
+	}
+	n := &session{p: p, c: c, step: s, evidence: p.inspect(c, s)}
+	return n, n.evidence, nil
+}
+
+// acquire takes an idle connection with the key, or (nil, nil) a slot to open one.
+func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *policy.Failure) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, p.failed(s, policy.Interrupted, "")
+	}
+	h := p.hosts[k.hostKey]
+	if h == nil {
+		h = &host{}
+		p.hosts[k.hostKey] = h
+	}
+	if c := h.find(k); c != nil {
+		p.unpark(h, c)
+		p.mu.Unlock()
+		return c, nil
+	}
+	if h.open < p.o.ConnectionsPerHost {
+		h.open++
+		p.mu.Unlock()
+		return nil, nil
+	}
+	if len(h.idle) > 0 { // none for us: its place is taken over
+		c := h.idle[0]
+		p.unpark(h, c)
+		p.mu.Unlock()
+		p.hangUp(c)
+		return nil, nil
+	}
+	w := &waiter{key: k, given: make(chan *conn, 1)}
+	h.waiters = append(h.waiters, w)
+	p.mu.Unlock()
+	return p.await(ctx, s, w)
+}
+
+func (p *Pool) await(ctx context.Context, s policy.Step, w *waiter) (*conn, *policy.Failure) {
+	select {
+	case c := <-w.given:
+		return c, nil
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	h := p.hosts[w.key.hostKey]
+	queued := h != nil && h.withdraw(w)
+	p.mu.Unlock()
+	if !queued { // it came at the same moment: pass it on
+		if c := <-w.given; c != nil {
+			p.release(c)
+		} else {
+			p.free(w.key.hostKey)
+		}
+	}
+	return nil, p.failed(s, policy.Interrupted, "no connection to the host became free in time")
+}
+
+// find returns the idle connection with the key that was used last.
+func (h *host) find(k key) *conn {
+	for i := len(h.idle) - 1; i >= 0; i-- {
+		if h.idle[i].key == k {
+			return h.idle[i]
+		}
+	}
+	return nil
+}
+
+func (h *host) withdraw(w *waiter) bool {
+	for i := range h.waiters {
+		if h.waiters[i] == w {
+			h.waiters = append(h.waiters[:i], h.waiters[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// unpark takes a connection out of the idle ones. The lock is held.
+func (p *Pool) unpark(h *host, c *conn) {
+	for i := range h.idle {
+		if h.idle[i] == c {
+			h.idle = append(h.idle[:i], h.idle[i+1:]...)
+			break
+		}
+	}
+	p.idle.Remove(c.element)
+	c.element = nil
+	c.timer.Stop()
+}
+
+// release puts a connection back: to a waiter, among the idle ones, or it ends.
+func (p *Pool) release(c *conn) {
+	var gone []*conn
+	p.mu.Lock()
+	h := p.hosts[c.key.hostKey]
+	switch {
+	case p.closed || !c.fit(p.o):
+		gone = append(gone, c)
+		p.vacate(c.key.hostKey)
+	case len(h.waiters) > 0:
+		w := h.next()
+		if w.key == c.key {
+			w.given <- c
+		} else {
+			gone = append(gone, c)
+			w.given <- nil
+		}
+	default:
+		if p.idle.Len() >= p.o.MaxIdle {
+			oldest := p.idle.Front().Value.(*conn)
+			p.unpark(p.hosts[oldest.key.hostKey], oldest)
+			p.vacate(oldest.key.hostKey)
+			gone = append(gone, oldest)
+		}
+		p.park(h, c)
+	}
+	p.mu.Unlock()
+	for _, c := range gone {
+		p.hangUp(c)
+	}
+}
+
+func (h *host) next() *waiter {
+	w := h.waiters[0]
+	h.waiters = h.waiters[1:]
+	return w
+}
+
+// park puts a connection among the idle ones. The lock is held.
+func (p *Pool) park(h *host, c *conn) {
+	h.idle = append(h.idle, c)
+	c.element = p.idle.PushBack(c)
+	c.since = time.Now()
+	if c.timer == nil {
+		c.timer = time.AfterFunc(p.o.IdleTime, func() { p.expire(c) })
+	} else {
+		c.timer.Reset(p.o.IdleTime)
+	}
+}
+
+// expire ends a connection that was idle for too long.
+func (p *Pool) expire(c *conn) {
+	p.mu.Lock()
+	// A timer that fired while the connection was taken and put back is too early.
+	due := c.element != nil && time.Since(c.since) >= p.o.IdleTime
+	if due {
+		p.unpark(p.hosts[c.key.hostKey], c)
+		p.vacate(c.key.hostKey)
+	}
+	p.mu.Unlock()
+	if due {
+		p.hangUp(c)
+	}
+}
+
+// vacate gives up one slot of a host, to a waiter where there is one. The lock
+// is held.
+func (p *Pool) vacate(k hostKey) {
+	h := p.hosts[k]
+	if len(h.waiters) > 0 {
+		h.next().given <- nil
+		return
+	}
+	h.open--
+	if h.open == 0 {
+		delete(p.hosts, k)
+	}
+}
+
+// free is vacate for a slot whose connection is gone already.
+func (p *Pool) free(k hostKey) {
+	p.mu.Lock()
+	p.vacate(k)
+	p.mu.Unlock()
+}
+
+// discard ends a connection in use, and gives up its slot.
+func (p *Pool) discard(c *conn) {
+	p.hangUp(c)
+	p.free(c.key.hostKey)
+}
+
+// hangUp ends a connection, politely where it still hears us.
+func (p *Pool) hangUp(c *conn) {
+	c.quit()
+	p.o.Observer.ConnectionClosed()
+}
+
+// Close ends all idle sessions. Sessions in use end when they are released, and
+// later calls of Open fail with Interrupted.
+func (p *Pool) Close() {
+	var gone []*conn
+	p.mu.Lock()
+	p.closed = true
+	for e := p.idle.Front(); e != nil; e = p.idle.Front() {
+		c := e.Value.(*conn)
+		p.unpark(p.hosts[c.key.hostKey], c)
+		p.vacate(c.key.hostKey)
+		gone = append(gone, c)
+	}
+	p.mu.Unlock()
+	for _, c := range gone {
+		p.hangUp(c)
+	}
+}
+
+// fit reports whether another transaction may begin on the connection.
+func (c *conn) fit(o Options) bool {
+	return c.broken == nil && c.r.Buffered() == 0 && c.used < o.MessagesPerConnection &&
+		(c.ext.mailMax == 0 || c.used < c.ext.mailMax) // RFC 9422 MAILMAX
+}

@@ -1,0 +1,158 @@
+package smtpclient
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// sink is a host that takes everything. It follows the grammar of what it is sent
+// and counts what it took for whole messages.
+type sink struct {
+	addr netip.AddrPort
+	ln   net.Listener
+	tls  *tls.Config
+
+	blind bool // do not keep what is taken
+	caps  []string
+	group sync.WaitGroup
+	mu    sync.Mutex
+	seen  taken
+}
+
+type taken struct {
+	whole       int
+	last        string
+	connections int
+}
+
+// startSink offers what a script's greeting offers.
+func startSink(t testing.TB, greet string) *sink {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &sink{ln: ln, addr: netip.MustParseAddrPort(ln.Addr().String())}
+	s.tls = &tls.Config{Certificates: []tls.Certificate{newCertificate(t)}}
+	for _, c := range []string{"PIPELINING", "CHUNKING", "STARTTLS"} {
+		if strings.Contains(greet, c) {
+			s.caps = append(s.caps, c)
+		}
+	}
+	s.group.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			s.mu.Lock()
+			s.seen.connections++
+			s.mu.Unlock()
+			s.group.Go(func() {
+				defer func() { _ = c.Close() }()
+				_ = s.serve(c) // however it ends
+			})
+		}
+	})
+	t.Cleanup(func() { _ = ln.Close(); s.group.Wait() })
+	return s
+}
+
+// wait returns what was taken, once all connections have ended.
+func (s *sink) wait() taken {
+	_ = s.ln.Close()
+	s.group.Wait()
+	return s.seen
+}
+
+func (s *sink) took(body string) {
+	s.mu.Lock()
+	s.seen.whole++
+	s.seen.last = body
+	s.mu.Unlock()
+}
+
+func (s *sink) serve(c net.Conn) error {
+	r, w := bufio.NewReaderSize(c, 32<<10), bufio.NewWriter(c)
+	var chunks strings.Builder
+	reply := func(f string, a ...any) { fmt.Fprintf(w, f+"\r\n", a...) }
+	reply("220 sink")
+	for {
+		if r.Buffered() == 0 {
+			if err := w.Flush(); err != nil {
+				return err
+			}
+		}
+		line, err := r.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		verb := strings.ToUpper(string(line[:min(4, len(line))]))
+		switch verb {
+		case "EHLO":
+			reply("250-sink")
+			for _, cap := range s.caps {
+				reply("250-%s", cap)
+			}
+			reply("250 8BITMIME")
+		case "STAR":
+			reply("220 go")
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			c = tls.Server(c, s.tls)
+			r, w = bufio.NewReaderSize(c, 32<<10), bufio.NewWriter(c)
+		case "DATA":
+			reply("354 go")
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			var b strings.Builder
+			for {
+				line, err := r.ReadSlice('\n')
+				if err != nil {
+					return err
+				}
+				if string(line) == ".\r\n" {
+					break
+				}
+				if !s.blind {
+					b.Write(line)
+				}
+			}
+			s.took(b.String())
+			reply("250 2.0.0 queued")
+		case "BDAT":
+			f := strings.Fields(string(line))
+			n, err := strconv.Atoi(f[1])
+			if err != nil {
+				return err
+			}
+			if s.blind {
+				_, err = r.Discard(n)
+			} else {
+				_, err = io.CopyN(&chunks, r, int64(n))
+			}
+			if err != nil {
+				return err
+			}
+			if len(f) == 3 {
+				s.took(chunks.String())
+				chunks.Reset()
+			}
+			reply("250 2.0.0 taken")
+		case "QUIT":
+			return nil
+		default:
+			reply("250 2.0.0 ok")
+		}
+	}
+}

@@ -1,0 +1,214 @@
+package smtpclient
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/sealpost/sealpost/policy"
+)
+
+const (
+	// blockTimeout bounds one write of content (RFC 5321 4.5.3.2.5: data block, 3 min).
+	blockTimeout = 3 * time.Minute
+	// lateTimeout bounds the reading of what a host said before it stopped
+	// listening to us.
+	lateTimeout = 2 * time.Second
+	// quitTimeout bounds the writing of a QUIT, whose reply nobody waits for.
+	quitTimeout = time.Second
+	// flightSize is how many octets gather before they are written.
+	flightSize = 32 << 10
+)
+
+// wire is a connection with deadlines on everything: commands gather in out and
+// leave in one write; replies are read within bounds. One goroutine uses it.
+type wire struct {
+	raw  net.Conn // the TCP connection; owned
+	sys  socket   // its socket
+	conn net.Conn // raw, or TLS over it
+	r    *bufio.Reader
+	out  []byte // commands and content not yet written
+	text []byte // buffer of replies
+
+	timeout time.Duration // of the reply that is read now
+	armed   bool          // its deadline is set
+	limit   time.Time     // no deadline goes beyond this one; zero: no limit
+	// broken is the error that made the connection unusable.
+	broken error
+	// late: a write failed, so only what the host said before is still to be read.
+	late bool
+	// replies counts the replies since the last mark.
+	replies int
+}
+
+func newWire(raw net.Conn) *wire {
+	w := &wire{raw: raw, sys: socketOf(raw), conn: raw}
+	w.r = bufio.NewReaderSize(w, 4<<10)
+	return w
+}
+
+// Read is what the reply reader reads from. The deadline of a reply is absolute:
+// a host cannot stretch it by sending one octet at a time.
+func (w *wire) Read(p []byte) (int, error) {
+	if !w.armed {
+		if err := w.conn.SetReadDeadline(w.deadline(w.timeout)); err != nil {
+			return 0, err
+		}
+		w.armed = true
+	}
+	return w.conn.Read(p)
+}
+
+func (w *wire) deadline(d time.Duration) time.Time {
+	t := time.Now().Add(d)
+	if !w.limit.IsZero() && w.limit.Before(t) {
+		return w.limit
+	}
+	return t
+}
+
+// reply reads the next reply. After an error the connection is unusable.
+func (w *wire) reply(timeout time.Duration) (reply, error) {
+	if w.broken != nil && !w.late {
+		return reply{}, w.broken
+	}
+	w.timeout, w.armed = timeout, false
+	if w.late {
+		w.timeout = min(timeout, lateTimeout)
+	}
+	rep, err := readReply(w.r, w.text)
+	if err != nil {
+		if w.late {
+			err = w.broken // the first trouble is the cause
+		}
+		w.broken, w.late = err, false
+		return reply{}, err
+	}
+	w.text = rep.text
+	w.replies++
+	if rep.closing() && w.broken == nil {
+		w.broken = errClosing
+	}
+	return rep, nil
+}
+
+// errClosing: the host said 421 and hangs up (RFC 5321 3.8).
+var errClosing = errors.New("the host is closing the connection")
+
+// command sends one line and reads its reply.
+func (w *wire) command(line string, timeout time.Duration) (reply, error) {
+	w.out = append(append(w.out, line...), "\r\n"...)
+	if err := w.flush(timeout); err != nil {
+		return reply{}, err
+	}
+	return w.reply(timeout)
+}
+
+// flush writes out in one write. After an error the connection is unusable,
+// but replies that came before may still be read.
+func (w *wire) flush(timeout time.Duration) error {
+	if w.broken != nil {
+		return w.broken
+	}
+	if len(w.out) == 0 {
+		return nil
+	}
+	err := w.conn.SetWriteDeadline(w.deadline(timeout))
+	if err == nil {
+		_, err = w.conn.Write(w.out)
+	}
+	w.out = w.out[:0]
+	if err != nil {
+		w.broken, w.late = err, true
+	}
+	return err
+}
+
+// unexpected reports bytes from the host that no command of ours asked for, or
+// that the host has hung up. It does not block, and what it sees stays unread.
+func (w *wire) unexpected() bool {
+	return w.r.Buffered() > 0 || w.sys.pending()
+}
+
+// abort ends the connection at once. The peer sees a reset, not an end of file,
+// which some receivers take for the end of the content.
+func (w *wire) abort() {
+	if tcp, ok := w.raw.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // the close that follows is all that matters
+	}
+	w.close()
+}
+
+// close ends the TCP connection. (Closing tls.Conn could block for seconds on its
+// close_notify; QUIT has ended the session.)
+func (w *wire) close() {
+	_ = w.raw.Close() // nothing can be done about it
+	if w.broken == nil {
+		w.broken = net.ErrClosed
+	}
+}
+
+// quit says QUIT where the session is in a state to hear it, and closes. The
+// reply is not waited for (RFC 5321 4.1.1.10 wants that; it never matters).
+func (w *wire) quit() {
+	if w.broken == nil {
+		w.limit = time.Time{}
+		w.out = append(w.out[:0], "QUIT\r\n"...)
+		_ = w.flush(quitTimeout)
+	}
+	w.close()
+}
+
+// lostReason says what an error of the connection means before the end of data.
+// A context that ended is the cause when it did.
+func lostReason(ctx context.Context, err error) policy.Reason {
+	var bad *protocolError
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return policy.Interrupted
+	case ctx.Err() != nil, isTimeout(err):
+		return policy.ReplyTimeout
+	case errors.As(err, &bad):
+		return policy.ProtocolError
+	}
+	return policy.ConnectionLost
+}
+
+// detail is the text of an error for a person, without addresses of ours.
+func detail(err error) string {
+	var bad *protocolError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &bad):
+		return bad.text
+	case isTimeout(err):
+		return "no answer in time"
+	case isEOF(err):
+		return "the host closed the connection"
+	case isReset(err):
+		return "the host reset the connection"
+	case errors.Is(err, errClosing):
+		return errClosing.Error()
+	}
+	return "the connection failed"
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
+		(errors.As(err, &ne) && ne.Timeout())
+}
+
+func isEOF(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}

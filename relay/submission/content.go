@@ -1,0 +1,214 @@
+package submission
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"github.com/sealpost/sealpost/queue"
+)
+
+// rules are what content must keep to, and where findings go.
+type rules struct {
+	maxBytes    int64 // of the whole content
+	maxHeader   int   // of the header section
+	maxLine     int   // of a line
+	maxReceived int
+	utf8        bool                     // SMTPUTF8 was given (RFC 6531)
+	allows      func(queue.Address) bool // nil: any From
+	trace       string                   // the Received field to put on top, with its CR LF
+	hostname    string
+	now         time.Time
+	message     *queue.Message // gets the wishes of the header, and EightBit at the end of the body
+}
+
+// content is a message on its way in: the header checked and edited at the
+// beginning, the body checked as it streams past. It never holds more than the header.
+type content struct {
+	rules
+	src    io.Reader
+	lines  lineCheck
+	head   []byte // edited header, then what was read beyond it
+	octets int64  // as received
+	ended  bool   // src came to its end
+	done   bool   // everything was handed out
+	err    error  // why it was refused; sticky
+}
+
+// minRead is the least room that fill is given.
+const minRead = 512
+
+// newContent reads and edits the header section. The error is a *reply.
+func newContent(src io.Reader, r rules) (*content, error) {
+	c := &content{rules: r, src: src, lines: lineCheck{max: r.maxLine}}
+	if c.err = c.readHeader(); c.err != nil {
+		return nil, c.err
+	}
+	return c, nil
+}
+
+// readHeader takes in the header section and a little more.
+func (c *content) readHeader() error {
+	raw := make([]byte, 0, 4096)
+	var h header
+	for {
+		end := h.scan(raw, c.ended)
+		switch {
+		case end > c.maxHeader, end < 0 && len(raw) > c.maxHeader:
+			return errHeaderTooBig(c.maxHeader)
+		case end >= 0:
+			edited, err := c.edit(&h, raw[:end])
+			if err != nil {
+				return err
+			}
+			c.head = append(edited, raw[h.body:]...)
+			return nil
+		}
+		raw = slices.Grow(raw, minRead)
+		n, err := c.fill(raw[len(raw):cap(raw)])
+		raw = raw[:len(raw)+n]
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Read hands out the edited header, then the body.
+func (c *content) Read(p []byte) (int, error) {
+	switch {
+	case c.err != nil:
+		return 0, c.err
+	case len(c.head) > 0:
+		n := copy(p, c.head)
+		c.head = c.head[n:]
+		return n, nil
+	case c.ended:
+		c.done = true
+		c.message.EightBit = c.lines.eightBit
+		return 0, io.EOF
+	case len(p) < minRead: // fill needs room for the CR LF that it may add
+		b := make([]byte, minRead)
+		n, err := c.fill(b)
+		c.head, c.err = b[:n], err
+		n = copy(p, c.head)
+		c.head = c.head[n:]
+		return n, err
+	default:
+		n, err := c.fill(p)
+		c.err = err
+		return n, err
+	}
+}
+
+// fill reads and checks some octets. At the end it adds the CR LF that the last line
+// lacks (possible with BDAT only).
+func (c *content) fill(p []byte) (n int, err error) {
+	n, err = c.src.Read(p[:len(p)-2])
+	c.octets += int64(n)
+	if c.octets > c.maxBytes {
+		return 0, errTooBig()
+	}
+	if bad := c.lines.feed(p[:n]); bad != nil {
+		return 0, bad
+	}
+	switch {
+	case err == io.EOF:
+		c.ended = true
+		if c.lines.cr {
+			return 0, errNewline()
+		}
+		if c.lines.col > 0 {
+			n += copy(p[n:], "\r\n")
+			c.lines.col = 0
+		}
+		return n, nil
+	case err != nil:
+		return 0, sourceFault(err)
+	default:
+		return n, nil
+	}
+}
+
+// sourceFault makes a reply of what the gate or go-smtp's pipe said.
+func sourceFault(err error) error {
+	var s *smtp.SMTPError
+	if !errors.As(err, &s) {
+		return errAborted()
+	}
+	why := reasonBroken
+	switch s.Code {
+	case 552:
+		why = reasonSize
+	case 554:
+		why = reasonNewline
+	}
+	return &reply{s.Code, status(s.EnhancedCode), s.Message, why}
+}
+
+// lineCheck looks at every octet of content once. It refuses bare CR and bare LF
+// (RFC 5321 2.3.8, 4.1.1.4), NUL (RFC 2045 2.7 and 2.8 forbid it in 7bit and 8bit data,
+// and receivers that drop it could join what it kept apart) and lines beyond max. Lines
+// over 998 octets (RFC 5322 2.1.1) are let pass up to there: applications send them.
+type lineCheck struct {
+	max      int
+	number   int  // of finished lines
+	col      int  // octets of the present line so far, the CR included
+	cr       bool // the last octet was CR
+	eightBit bool
+}
+
+func (l *lineCheck) feed(p []byte) error {
+	if !l.eightBit && hasHighBit(p) {
+		l.eightBit = true
+	}
+	if bytes.IndexByte(p, 0) >= 0 {
+		return errContent("NUL octet in the content")
+	}
+	for len(p) > 0 {
+		nl := bytes.IndexByte(p, '\n')
+		seg := p
+		if nl >= 0 {
+			seg = p[:nl]
+		}
+		if len(seg) > 0 {
+			i := bytes.IndexByte(seg, '\r')
+			if l.cr || i >= 0 && i != len(seg)-1 {
+				return errNewline()
+			}
+			l.cr = i >= 0
+			if l.col += len(seg); l.col > l.max {
+				return errContent(fmt.Sprintf("line %d has more than %d octets: fold or encode it", l.number+1, l.max))
+			}
+		}
+		if nl < 0 {
+			return nil
+		}
+		if !l.cr {
+			return errNewline()
+		}
+		l.number, l.col, l.cr = l.number+1, 0, false
+		p = p[nl+1:]
+	}
+	return nil
+}
+
+// hasHighBit looks for octets above 127, eight at a time.
+func hasHighBit(p []byte) bool {
+	for ; len(p) >= 8; p = p[8:] {
+		if binary.NativeEndian.Uint64(p)&0x8080808080808080 != 0 {
+			return true
+		}
+	}
+	for _, c := range p {
+		if c >= 0x80 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,466 @@
+package submission
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// phase is what the octets that go-smtp reads next are.
+type phase uint8
+
+const (
+	phaseCommand phase = iota
+	phaseAuth          // a response to 334 (RFC 4954 4)
+	phaseData          // content up to the lone dot
+	phaseChunk         // the octets of a BDAT chunk
+	phaseFailed        // content was refused or broke off: reads fail until that is answered
+	phaseOver          // nothing more is read or written
+)
+
+// Sizes that are nobody's to set.
+const (
+	maxCommand  = 4096    // octets of a command line; RFC 5321 4.5.3.1.4 and the parameters
+	maxAuthLine = 12288   // RFC 4954 4
+	maxFlood    = 1 << 20 // octets of one line before the connection is given up
+	maxReplies  = 16 << 10
+	spoiltIdle  = 5 * time.Second // idle limit once content is refused anyway
+	lingerTime  = time.Second
+	lingerBytes = 256 << 10
+)
+
+// gate is the net.Conn that go-smtp talks to: guardConn of libraries.md, but above
+// TLS, where commands can be seen. It hands over one checked command line at a
+// time, and of content exactly what belongs to it, so that go-smtp never parses
+// content as commands and never sees a fragment. It keeps the deadlines, collects
+// the replies until it must wait for input (RFC 2920 3.2), and says 421 itself.
+//
+// A gate belongs to the goroutine of its connection. drain and kill may be called
+// from others.
+type gate struct {
+	server *Server
+	door   *door
+	conn   net.Conn // TCP, or TLS over it; owned, closed by Close
+	tcp    net.Conn // below TLS
+	br     *bufio.Reader
+	peer   peer
+	tls    *tls.ConnectionState // nil in clear
+
+	phase   phase
+	pending []byte // what is left of the line being handed over; aliases buf
+	buf     []byte // the present command line
+	line    []byte // a reply line in the making
+	out     []byte // replies not sent yet
+
+	verb       verb
+	hello      bool // HELO or EHLO was accepted
+	extended   bool // it was EHLO
+	name       string
+	helloLines int
+	authed     bool
+	tx         envelope
+	frame      framing
+	override   *reply // said in place of go-smtp's next final reply
+	hush       bool   // go-smtp's next final reply is not said
+	abort      bool   // go-smtp must forget its transaction
+	skip       int64  // octets of a refused chunk to throw away
+	left       int64  // octets of the present chunk
+	last       bool   // it is BDAT LAST
+	fail       *reply // why content failed, in phaseFailed
+	ending     bool   // close when the replies are out
+	moved      bool   // another gate carries on, after STARTTLS
+
+	commands, errors, messages, logins int
+
+	began      time.Time // first octet of this message's content
+	pieceBegan time.Time // of this DATA or chunk
+	pieceBytes int64
+
+	mu       sync.Mutex // guards the next two and the read deadline
+	draining bool
+	yielding bool // waiting where drain may interrupt
+
+	closing sync.Once
+}
+
+// peer is the other end.
+type peer struct {
+	addr     netip.Addr // as the PROXY header says, if there is one
+	local    bool       // loopback by all that we know
+	trusted  bool       // in TrustedNetworks
+	implicit bool       // TLS comes first
+}
+
+func newGate(s *Server, d *door, conn net.Conn, p peer) *gate {
+	return &gate{server: s, door: d, conn: conn, tcp: conn, br: bufio.NewReaderSize(conn, 4096), peer: p}
+}
+
+// Read gives go-smtp its next octets.
+func (g *gate) Read(b []byte) (n int, err error) {
+	defer func() {
+		// go-smtp recovers inside commands only; a fault here must not end the relay.
+		if p := recover(); p != nil {
+			g.server.log.Error("panic in a submission session", "panic", p, "stack", string(debug.Stack()))
+			g.phase = phaseOver
+			n, err = 0, io.EOF
+		}
+	}()
+	if g.peer.implicit && g.tls == nil && g.phase != phaseOver && !g.secure() {
+		g.phase = phaseOver
+	}
+	for {
+		if len(g.pending) > 0 {
+			n = copy(b, g.pending)
+			g.pending = g.pending[n:]
+			return n, nil
+		}
+		switch g.phase {
+		case phaseData:
+			return g.readData(b)
+		case phaseChunk:
+			return g.readChunk(b)
+		case phaseFailed:
+			return 0, g.fail.smtp()
+		case phaseOver:
+			return 0, io.EOF
+		}
+		if g.pending = g.next(); g.pending == nil {
+			_ = g.flush()
+			g.phase = phaseOver
+		}
+	}
+}
+
+// next returns the next line for go-smtp with its CR LF, nil at the end.
+func (g *gate) next() []byte {
+	for !g.ending {
+		if g.skip > 0 && !g.skipChunk() {
+			return nil
+		}
+		if g.abort {
+			g.abort, g.hush, g.verb = false, true, verbRSET
+			return []byte("RSET\r\n")
+		}
+		limit := maxCommand
+		if g.phase == phaseAuth {
+			limit = maxAuthLine
+		}
+		line, r := g.readLine(limit)
+		switch {
+		case g.phase == phaseOver:
+			return nil
+		case g.phase == phaseAuth:
+			return g.screenResponse(line, r)
+		case r == nil:
+			line, r = g.screen(line)
+		}
+		switch {
+		case r != nil:
+			g.say(r)
+		case g.verb == verbSTARTTLS:
+			g.startTLS()
+			return nil
+		default:
+			return append(line, '\r', '\n')
+		}
+	}
+	return nil
+}
+
+// readLine reads one line within the command time, and takes its CR LF off.
+func (g *gate) readLine(limit int) ([]byte, *reply) {
+	g.buf = g.buf[:0]
+	var deadline time.Time
+	for size := 0; size < maxFlood; {
+		have, _ := g.br.Peek(g.br.Buffered())
+		end := bytes.IndexByte(have, '\n') + 1
+		if end > 0 {
+			have = have[:end]
+		}
+		if size += len(have); size <= maxAuthLine+2 {
+			g.buf = append(g.buf, have...)
+		}
+		_, _ = g.br.Discard(len(have))
+		if end > 0 {
+			return g.checkLine(size, limit)
+		}
+		if deadline.IsZero() {
+			deadline = time.Now().Add(g.server.limits.Command)
+		}
+		if err := g.await(deadline, !g.tx.bdat); err != nil {
+			g.hangUp(err)
+			return nil, nil
+		}
+	}
+	g.ending = true
+	return nil, errLineTooLong()
+}
+
+func (g *gate) checkLine(size, limit int) ([]byte, *reply) {
+	auth := len(g.buf) > 5 && bytes.EqualFold(g.buf[:5], []byte("AUTH "))
+	switch {
+	case g.phase == phaseAuth && size > limit+2, auth && size > maxAuthLine+2:
+		return nil, errAuthTooLong()
+	case !auth && size > limit+2:
+		return nil, errLineTooLong()
+	}
+	line, ok := bytes.CutSuffix(g.buf, []byte("\r\n"))
+	if !ok {
+		return nil, errLineEnd() // RFC 5321 2.3.8: a bare LF ends nothing
+	}
+	return line, nil
+}
+
+// screenResponse checks a response inside AUTH. What go-smtp would answer wrongly
+// becomes a cancellation for it and our reply for the client.
+func (g *gate) screenResponse(line []byte, r *reply) []byte {
+	switch {
+	case r == nil && string(line) == "*":
+		r = errCancelled() // RFC 4954 4
+	case r == nil && string(line) != "=" && !validBase64(line):
+		r = errBase64()
+	}
+	if r != nil {
+		g.override = r
+		line = append(g.buf[:0], '*')
+	}
+	return append(line, '\r', '\n')
+}
+
+// count keeps a connection from being busy for nothing (libraries.md F13).
+func (g *gate) count(v verb) *reply {
+	l := &g.server.limits
+	if g.isDraining() && !g.tx.bdat {
+		return errGoingDown()
+	}
+	switch v {
+	case verbRCPT, verbDATA, verbBDAT, verbQUIT:
+		return nil
+	}
+	if g.commands++; g.commands > l.Junk || v == verbMAIL && g.messages >= l.Transactions {
+		return errTooManyCommands()
+	}
+	return nil
+}
+
+// hangUp says why the connection ends, if the client can hear it.
+func (g *gate) hangUp(err error) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && g.isDraining():
+		g.say(errGoingDown())
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		g.say(errIdle())
+	}
+	g.ending = true
+	_ = g.flush()
+	g.phase = phaseOver
+}
+
+// await sends the replies and waits for more input. yielding: drain may interrupt.
+func (g *gate) await(deadline time.Time, yielding bool) error {
+	if err := g.flush(); err != nil {
+		return err
+	}
+	g.arm(deadline, yielding)
+	_, err := g.br.Peek(g.br.Buffered() + 1)
+	if yielding {
+		g.mu.Lock()
+		g.yielding = false
+		g.mu.Unlock()
+	}
+	return err
+}
+
+func (g *gate) arm(deadline time.Time, yielding bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.yielding = yielding; yielding && g.draining {
+		deadline = time.Unix(1, 0)
+	}
+	_ = g.tcp.SetReadDeadline(deadline)
+}
+
+// drain asks the session to end: at once when it is idle, else after the content
+// that it is taking in.
+func (g *gate) drain() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.draining = true
+	if g.yielding {
+		_ = g.tcp.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+func (g *gate) isDraining() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.draining
+}
+
+// kill ends the connection under the session's feet.
+func (g *gate) kill() { _ = g.tcp.Close() }
+
+// beginContent starts the clocks for the octets of DATA (size < 0) or of a chunk.
+func (g *gate) beginContent(size int64) {
+	g.pieceBegan, g.pieceBytes = time.Now(), 0
+	if size < 0 || g.began.IsZero() {
+		g.began = g.pieceBegan
+	}
+	switch {
+	case size < 0:
+		g.phase, g.frame = phaseData, framing{}
+	case size > 0:
+		g.phase, g.left = phaseChunk, size
+	}
+}
+
+// awaitContent waits for more content: each piece within the idle time, the whole
+// within the total, and not slower than the minimum rate (libraries.md F4).
+func (g *gate) awaitContent() error {
+	l := &g.server.limits
+	idle := l.DataIdle
+	if g.frame.bad {
+		idle = min(idle, spoiltIdle)
+	}
+	deadline := time.Now().Add(idle)
+	slowest := g.pieceBegan.Add(l.RateGrace + time.Duration(g.pieceBytes)*time.Second/time.Duration(l.MinRate))
+	for _, t := range []time.Time{g.began.Add(l.DataTotal), slowest} {
+		if t.Before(deadline) {
+			deadline = t
+		}
+	}
+	return g.await(deadline, false)
+}
+
+// readData gives content up to the lone dot.
+func (g *gate) readData(b []byte) (int, error) {
+	for {
+		have, _ := g.br.Peek(min(g.br.Buffered(), len(b)))
+		if len(have) == 0 {
+			if err := g.awaitContent(); err != nil {
+				return 0, g.broken(err)
+			}
+			continue
+		}
+		n, end := g.frame.feed(have)
+		copy(b, have[:n])
+		_, _ = g.br.Discard(n)
+		g.pieceBytes += int64(n)
+		switch {
+		case end && g.frame.bad:
+			return 0, g.refuse(errNewline())
+		case g.pieceBytes > 2*g.door.maxBytes+maxFlood:
+			g.ending = true // field notes S33: enough is enough
+			return 0, g.refuse(errTooBig())
+		case end:
+			g.phase = phaseCommand
+			return n, nil
+		case !g.frame.bad:
+			return n, nil
+		}
+	}
+}
+
+// readChunk gives the octets of a BDAT chunk. Their number is known, so a
+// connection that ends too early is noticed however it ends (libraries.md F2).
+func (g *gate) readChunk(b []byte) (int, error) {
+	for g.br.Buffered() == 0 {
+		if err := g.awaitContent(); err != nil {
+			return 0, g.broken(err)
+		}
+	}
+	n, err := g.br.Read(b[:min(int64(len(b)), g.left, int64(g.br.Buffered()))])
+	g.pieceBytes += int64(n)
+	if g.left -= int64(n); g.left == 0 {
+		g.phase = phaseCommand
+	}
+	return n, err
+}
+
+// skipChunk throws the octets of a refused chunk away.
+func (g *gate) skipChunk() bool {
+	if g.skip > 2*g.door.maxBytes+maxFlood {
+		return false
+	}
+	g.beginContent(0)
+	for g.skip > 0 {
+		if g.br.Buffered() == 0 {
+			if err := g.awaitContent(); err != nil {
+				g.hangUp(err)
+				return false
+			}
+		}
+		n, _ := g.br.Discard(int(min(g.skip, int64(g.br.Buffered()))))
+		g.skip -= int64(n)
+		g.pieceBytes += int64(n)
+	}
+	return true
+}
+
+// broken turns a read error inside content into the final word: what comes after
+// is never looked at (libraries.md F1).
+func (g *gate) broken(err error) error {
+	g.ending = true
+	switch {
+	case g.phase == phaseData && g.frame.bad:
+		return g.refuse(errNewline())
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return g.refuse(errStalled())
+	default:
+		return g.refuse(errTruncated())
+	}
+}
+
+func (g *gate) refuse(r *reply) error {
+	g.phase, g.fail = phaseFailed, r
+	return r.smtp()
+}
+
+// secure does the TLS handshake.
+func (g *gate) secure() bool {
+	g.arm(time.Now().Add(g.server.limits.Handshake), true)
+	_ = g.tcp.SetWriteDeadline(time.Now().Add(g.server.limits.Handshake))
+	tc := tls.Server(g.conn, g.door.tls)
+	if err := tc.Handshake(); err != nil {
+		g.server.observer.HandshakeFailed(g.door.name)
+		g.server.log.Debug("TLS handshake failed", "listener", g.door.name, "err", err)
+		return false
+	}
+	g.mu.Lock()
+	g.yielding = false
+	g.mu.Unlock()
+	state := tc.ConnectionState()
+	g.conn, g.tls = tc, &state
+	g.br.Reset(tc)
+	g.server.observer.Secured(g.door.name, state)
+	return true
+}
+
+// startTLS answers STARTTLS and passes the connection to a new gate and a new
+// go-smtp session, so that nothing from before is known after (RFC 3207 4.2). When
+// the handshake fails the connection ends: nobody talks on in clear (F9).
+func (g *gate) startTLS() {
+	g.out = append(g.out, "220 2.0.0 ready to start TLS\r\n"...)
+	err := g.flush()
+	g.phase, g.ending = phaseOver, true
+	if err != nil || !g.secure() {
+		return
+	}
+	next := newGate(g.server, g.door, g.conn, g.peer)
+	next.tcp, next.tls, next.br, next.hush = g.tcp, g.tls, g.br, true
+	next.errors, next.logins = g.errors, g.logins
+	next.commands, next.messages = g.commands, g.messages
+	g.moved = true
+	g.server.conns.replace(g, next)
+	if !g.door.serve(next) {
+		_ = next.Close()
+	}
+}

@@ -1,0 +1,98 @@
+package submission
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/sealpost/sealpost/policy"
+	"github.com/sealpost/sealpost/queue"
+)
+
+// rules gathers what the content of this draft is held to. m is the draft's message.
+func (tx *draft) rules(g *gate, m *queue.Message, now time.Time) rules {
+	l := &g.server.limits
+	r := rules{
+		maxBytes: g.door.maxBytes, maxHeader: l.HeaderBytes, maxLine: l.LineBytes, maxReceived: l.Received,
+		utf8: m.UTF8, hostname: g.server.hostname, now: now, message: m,
+		trace: g.trace(m, now),
+	}
+	if tx.account != nil && len(tx.account.Senders) > 0 {
+		r.allows = tx.account.allows
+	}
+	return r
+}
+
+// trace writes the Received field (RFC 5321 4.4): who, by whom, how, which ID, under
+// which TLS (RFC 8314 4.3). It names no recipient.
+func (g *gate) trace(m *queue.Message, now time.Time) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Received: from %s (%s) by %s\r\n\twith %s id %s", helloName(g.name), literal(g.peer.addr), g.server.hostname,
+		g.protocol(m), m.ID)
+	if g.tls != nil {
+		fmt.Fprintf(&b, "\r\n\ttls %s group %s (%s)", tls.CipherSuiteName(g.tls.CipherSuite), groupName(g.tls.CurveID),
+			strings.ReplaceAll(tls.VersionName(g.tls.Version), " ", ""))
+	}
+	fmt.Fprintf(&b, ";\r\n\t%s\r\n", now.Format(time.RFC1123Z))
+	return b.String()
+}
+
+// protocol is the transmission type (RFC 3848, RFC 6531 4.3).
+func (g *gate) protocol(m *queue.Message) string {
+	name := "ESMTP"
+	switch {
+	case m.UTF8:
+		name = "UTF8SMTP"
+	case !g.extended:
+		return "SMTP"
+	}
+	if g.tls != nil {
+		name += "S"
+	}
+	if m.Credential != "" {
+		name += "A"
+	}
+	return name
+}
+
+// helloName is what the client called itself, if it can stand in a header.
+func helloName(s string) string {
+	if d, err := policy.ParseDomain(s); err == nil {
+		return string(d)
+	}
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		inner = strings.TrimSuffix(inner, "]")
+		if a, err := netip.ParseAddr(strings.TrimPrefix(inner, "IPv6:")); err == nil && a.Zone() == "" {
+			return literal(a)
+		}
+	}
+	return "unknown"
+}
+
+// literal writes an address literal (RFC 5321 4.1.3).
+func literal(a netip.Addr) string {
+	switch a = a.Unmap().WithZone(""); {
+	case a.Is4():
+		return "[" + a.String() + "]"
+	case a.Is6():
+		return "[IPv6:" + a.String() + "]"
+	default:
+		return "[unknown]"
+	}
+}
+
+// groupName is the name in the IANA registry, where Go's is another.
+func groupName(c tls.CurveID) string {
+	switch c {
+	case tls.X25519:
+		return "x25519"
+	case tls.CurveP256:
+		return "secp256r1"
+	case tls.CurveP384:
+		return "secp384r1"
+	default:
+		return c.String()
+	}
+}
