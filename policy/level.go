@@ -82,7 +82,7 @@ func (f Floor) String() string {
 	if f.Needs&NeedRequireTLS != 0 {
 		s += "+requiretls"
 	}
-	if f.Needs&NeedTLSA != 0 {
+	if f.Needs&NeedTLSA != 0 && f.Level != DANE {
 		s += "+tlsa"
 	}
 	return s

@@ -114,14 +114,16 @@ func (h *house) openQueue(cfg *config.Config) error {
 
 // openDelivery joins scout, pool and courier.
 func (h *house) openDelivery(cfg *config.Config, s seams) (err error) {
-	if h.resolver, err = dnssec.New(resolverOptions(cfg, h.log)); err != nil {
+	ro := resolverOptions(cfg)
+	ro.Logger, ro.Observer = h.log, h.metrics.Facts()
+	if h.resolver, err = dnssec.New(ro); err != nil {
 		return err
 	}
 	o, err := scoutOptions(cfg, h.resolver)
 	if err != nil {
 		return err
 	}
-	o.Logger, o.Observer = h.log, h.metrics.Discover()
+	o.Logger, o.Observer = h.log, h.metrics.Facts()
 	scout, err := discover.New(o)
 	if err != nil {
 		return err

@@ -30,9 +30,9 @@ func metricsOptions(cfg *config.Config, log *slog.Logger) metrics.Options {
 	return o
 }
 
-func resolverOptions(cfg *config.Config, log *slog.Logger) dnssec.Options {
+func resolverOptions(cfg *config.Config) dnssec.Options {
 	o := dnssec.Options{
-		Selftest: dnssec.Selftest{Signed: cfg.DNS.Selftest.Signed, Bogus: cfg.DNS.Selftest.Bogus}, Logger: log,
+		Selftest: dnssec.Selftest{Signed: cfg.DNS.Selftest.Signed, Bogus: cfg.DNS.Selftest.Bogus},
 	}
 	for _, r := range cfg.DNS.Resolvers {
 		o.Servers = append(o.Servers, r.String())

@@ -119,7 +119,7 @@ func embedded(ip netip.Addr) netip.Addr {
 	}
 	b := ip.As16()
 	switch {
-	case within(prefixes("64:ff9b::/96"), ip):
+	case [12]byte(b[:12]) == [12]byte{0, 0x64, 0xff, 0x9b}:
 		return netip.AddrFrom4([4]byte(b[12:16]))
 	case b[0] == 0x20 && b[1] == 0x02:
 		return netip.AddrFrom4([4]byte(b[2:6]))

@@ -103,8 +103,11 @@ func (z *Zones) step(a *answer, q question, f *fault) (string, bool) {
 		sign(&a.m.Answer, alias)
 		return dns.CanonicalName(alias[0].(*dns.CNAME).Target), true
 	}
+	if next, ok := z.wildcard(a, of, q, s); ok {
+		return next, next != ""
+	}
 	sign(&a.m.Ns, []dns.RR{z.soa(of)})
-	if !z.exists(of, q.name) {
+	if !z.exists(of, q.name) && z.records[z.wildcardFor(of, q.name)] == nil {
 		a.m.Rcode = dns.RcodeNameError
 	}
 	if a.dnssec && of.security != Unsigned {
@@ -124,28 +127,61 @@ func keyed(s Security, of *zone, q question) Security {
 	return s
 }
 
+// wildcard answers from the wildcard that stands for a name which does not exist
+// (RFC 4592 3.3), and returns an alias's target. The signature is the wildcard's, with
+// the proof that there is nothing closer (RFC 4035 3.1.3.3). z.mu is held.
+func (z *Zones) wildcard(a *answer, of *zone, q question, s Security) (string, bool) {
+	if z.exists(of, q.name) {
+		return "", false
+	}
+	owner := z.wildcardFor(of, q.name)
+	set, target := z.records[owner][q.qtype], ""
+	if alias := z.records[owner][dns.TypeCNAME]; len(set) == 0 && len(alias) > 0 {
+		set, target = alias, dns.CanonicalName(alias[0].(*dns.CNAME).Target)
+	}
+	if len(set) == 0 {
+		return "", false
+	}
+	for _, rr := range set {
+		rr = dns.Copy(rr)
+		rr.Header().Name = q.name
+		a.m.Answer = append(a.m.Answer, rr)
+	}
+	if a.dnssec && of.security != Unsigned {
+		sig := of.sign(set, s)
+		sig.Header().Name = q.name
+		a.m.Answer = append(a.m.Answer, sig)
+		n := []dns.RR{z.nsec(of, q.name)}
+		a.m.Ns = append(a.m.Ns, n[0], of.sign(n, s))
+	}
+	return target, true
+}
+
+// wildcardFor returns the wildcard at the closest encloser of a name (RFC 4592
+// 3.3.1). z.mu is held.
+func (z *Zones) wildcardFor(of *zone, name string) string {
+	for !z.exists(of, name) {
+		off, end := dns.NextLabel(name, 0)
+		if end {
+			return "*."
+		}
+		name = name[off:]
+	}
+	if name == "." {
+		return "*."
+	}
+	return "*." + name
+}
+
 // denial returns the NSEC records that prove an absence (RFC 4035 3.1.3): the one
-// that matches or covers the name, and where the name does not exist, the one that
-// covers the wildcard at its closest encloser. z.mu is held.
+// that matches or covers the name, and where the name does not exist, the one of the
+// wildcard at its closest encloser. z.mu is held.
 func (z *Zones) denial(of *zone, name string) []*dns.NSEC {
 	proof := []*dns.NSEC{z.nsec(of, name)}
 	if z.exists(of, name) {
 		return proof
 	}
-	encloser := name
-	for !z.exists(of, encloser) {
-		off, end := dns.NextLabel(encloser, 0)
-		if end {
-			encloser = "."
-			break
-		}
-		encloser = encloser[off:]
-	}
-	wildcard := "*." + encloser
-	if encloser == "." {
-		wildcard = "*."
-	}
-	if second := z.nsec(of, wildcard); second.Hdr.Name != proof[0].Hdr.Name {
+	if second := z.nsec(of, z.wildcardFor(of, name)); second.Hdr.Name != proof[0].Hdr.Name {
 		proof = append(proof, second)
 	}
 	return proof

@@ -122,6 +122,7 @@ func (z *Zones) unboundConf(port string) string {
   do-not-query-localhost: no
   do-ip6: no
   qname-minimisation: no
+  rrset-roundrobin: no
   local-zone: "test." nodefault
   local-zone: "invalid." nodefault
   local-zone: "localhost." nodefault

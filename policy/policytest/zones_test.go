@@ -56,6 +56,9 @@ func internet(z *policytest.Zones) {
 	z.A("mx.bogus.example", "192.0.2.3")
 	z.A("mx.island.insecure.example", "192.0.2.4")
 	z.A("deep.below.signed.example", "192.0.2.5")
+	z.MX("*.wild.example", 10, "mx.signed.example")
+	z.A("there.wild.example", "192.0.2.6")
+	z.CNAME("*.alias.wild.example", "mx.signed.example")
 }
 
 // cases are what a validating resolver says about them.
@@ -84,6 +87,12 @@ var cases = []struct {
 	{"RFC 4035 5.5 bogus", "mx.bogus.example", "A", dns.RcodeServerFailure, false, 0},
 	{"RFC 4035 5.5 bogus denial", "mx.bogus.example", "TLSA", dns.RcodeServerFailure, false, 0},
 	{"RFC 4035 5.5 bogus end of an alias", "broken.signed.example", "A", dns.RcodeServerFailure, false, 0},
+	{"RFC 4035 3.1.3.3 wildcard", "any.wild.example", "MX", dns.RcodeSuccess, true, 1},
+	{"RFC 4035 3.1.3.3 wildcard, deeper", "a.b.wild.example", "MX", dns.RcodeSuccess, true, 1},
+	{"RFC 4035 3.1.3.4 wildcard no data", "any.wild.example", "TXT", dns.RcodeSuccess, true, 0},
+	{"RFC 4592 2.2.1 a name that is there has no wildcard", "there.wild.example", "MX", dns.RcodeSuccess, true, 0},
+	{"RFC 4592 3.3.1 closest encloser without a wildcard", "x.there.wild.example", "MX", dns.RcodeNameError, true, 0},
+	{"RFC 4035 3.1.3.3 wildcard alias", "any.alias.wild.example", "A", dns.RcodeSuccess, true, 1},
 	{"RFC 4035 3.2.3 root", ".", "SOA", dns.RcodeSuccess, true, 1},
 	{"RFC 4035 3.2.3 root key", ".", "DNSKEY", dns.RcodeSuccess, true, 1},
 }

@@ -10,3 +10,10 @@ func TestModel(t *testing.T) {
 	t.Parallel()
 	Run(t, func(*testing.T) queue.Store { return NewModel() })
 }
+
+func TestModelHistory(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		Compare(t, NewModel(), seed, 500)
+	}
+}

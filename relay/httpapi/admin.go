@@ -109,13 +109,22 @@ func (s *stream) begin() {
 func (s *stream) write(v any) error {
 	s.begin()
 	if s.n%flushEach == 0 {
-		err := s.ctl.SetWriteDeadline(time.Now().Add(requestLimit))
-		if err != nil && !errors.Is(err, http.ErrNotSupported) {
+		if err := patient(s.ctl, time.Now().Add(requestLimit)); err != nil {
 			return err
 		}
 	}
 	s.n++
 	return s.enc.Encode(v)
+}
+
+// patient lets an answer take until t; the zero time means as long as the client
+// waits. The request was read: its deadline must not end the answer.
+func patient(ctl *http.ResponseController, t time.Time) error {
+	err := errors.Join(ctl.SetWriteDeadline(t), ctl.SetReadDeadline(time.Time{}))
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil // not a connection of net/http: nothing to push
+	}
+	return err
 }
 
 // show answers with one message's envelopes.
@@ -155,8 +164,8 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, problem(http.StatusBadRequest, err.Error()))
 		return
 	}
-	// A queue of millions takes its time: the deadline is the client's patience.
-	if err := http.NewResponseController(w).SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	// A queue of millions takes its time: the limit is the client's patience.
+	if err := patient(http.NewResponseController(w), time.Time{}); err != nil {
 		s.fail(w, r, err)
 		return
 	}

@@ -65,6 +65,9 @@ func (s *Server) knownHost(host string) bool {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return ip.IsLoopback()
 	}
+	if s.o.Hostname != "" && strings.EqualFold(s.o.Hostname, host) {
+		return true
+	}
 	return slices.ContainsFunc(s.o.Hosts, func(h string) bool { return strings.EqualFold(h, host) })
 }
 

@@ -121,7 +121,7 @@ func (s *Server) view(ctx context.Context) view {
 		Style: s.page.style, Hostname: s.o.Hostname, Version: s.o.Version,
 		Now: now.UTC(), Up: span(now.Sub(s.started)), Ready: true,
 	}
-	for _, c := range append(probe(ctx, s.o.Live), s.readiness(ctx)...) {
+	for _, c := range append(probe(ctx, s.live), s.readiness(ctx)...) {
 		if !c.OK {
 			v.Ready = false
 			v.Warnings = append(v.Warnings, c.Name+": "+c.Problem)

@@ -92,7 +92,7 @@ func TestPageSecurity(t *testing.T) {
 
 func TestRebinding(t *testing.T) {
 	t.Parallel()
-	h := New(Options{Hosts: []string{"Status.example.com"}, Recorder: NewRecorder(0)}).Handler()
+	h := New(Options{Hostname: "relay.example.net", Hosts: []string{"Status.example.com"}, Recorder: NewRecorder(0)}).Handler()
 	from := func(ip string) func(*http.Request) {
 		return func(r *http.Request) {
 			*r = *r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.ParseIP(ip)}))
@@ -103,7 +103,7 @@ func TestRebinding(t *testing.T) {
 		want        int
 	}{
 		{"localhost:8025", "127.0.0.1", 200}, {"127.0.0.1:8025", "127.0.0.1", 200}, {"[::1]:8025", "::1", 200}, {"LOCALHOST.", "127.0.0.1", 200},
-		{"a.localhost", "127.0.0.1", 200}, {"status.example.com", "127.0.0.1", 200},
+		{"a.localhost", "127.0.0.1", 200}, {"status.example.com", "127.0.0.1", 200}, {"relay.example.net:80", "127.0.0.1", 200},
 		{"evil.example:8025", "127.0.0.1", 421}, {"evil.example", "::1", 421}, {"localhost.evil.example", "127.0.0.1", 421},
 		{"192.168.1.1", "127.0.0.1", 421}, {"", "127.0.0.1", 421},
 		{"relay.example.com", "192.0.2.1", 200}, // not on loopback: names are the operator's business
@@ -149,16 +149,49 @@ func TestHangingCheck(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		slow := Check{"loop", func(context.Context) error { <-release; return nil }}
+		runs := 0
+		slow := Check{"loop", func(context.Context) error { runs++; <-release; return nil }}
+		h := New(Options{Live: []Check{well("storage"), slow}}).Handler()
 		began := time.Now()
-		w := get(New(Options{Live: []Check{well("storage"), slow}}).Handler(), "/healthz")
+		w := get(h, "/healthz")
 		if w.Code != 503 || w.Body.String() != "unavailable\nstorage: ok\nloop: no answer within 3s\n" {
 			t.Errorf("%d %q", w.Code, w.Body)
 		}
 		if took := time.Since(began); took != checkLimit {
 			t.Errorf("it took %v", took)
 		}
+		get(h, "/healthz")
+		if runs != 1 {
+			t.Errorf("a probe that hangs was started %d times", runs)
+		}
 		close(release)
+		synctest.Wait()
+		if w := get(h, "/healthz"); w.Code != 200 || runs != 2 {
+			t.Errorf("after it came back: %d, %d runs", w.Code, runs)
+		}
+	})
+}
+
+// A client that leaves does not fail the check of those who wait.
+func TestImpatientClient(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := Check{"storage", func(ctx context.Context) error {
+			select {
+			case <-time.After(time.Second):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}}
+		h := New(Options{Live: []Check{slow}}).Handler()
+		gone, leave := context.WithCancel(t.Context())
+		go get(h, "/healthz", func(r *http.Request) { *r = *r.WithContext(gone) })
+		synctest.Wait()
+		time.AfterFunc(time.Millisecond, leave)
+		if w := get(h, "/healthz"); w.Code != 200 {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
 	})
 }
 

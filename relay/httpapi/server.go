@@ -62,7 +62,7 @@ type Options struct {
 	// Token opens the admin API over TCP; empty: it is on the socket only.
 	Token string
 	// Hosts are names under which the TCP side may be asked for although it listens
-	// on loopback: those of a reverse proxy.
+	// on loopback, beside Hostname: those of a reverse proxy.
 	Hosts  []string
 	Logger *slog.Logger // nil: discard
 }
@@ -73,6 +73,8 @@ type Server struct {
 	log      *slog.Logger
 	page     *page
 	token    [sha256.Size]byte // digest of the token
+	live     []*runner         // of Options.Live
+	probes   []*runner         // of Options.Ready
 	started  time.Time
 	draining atomic.Bool
 
@@ -86,7 +88,10 @@ func New(o Options) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{o: o, log: o.Logger, page: newPage(), token: sha256.Sum256([]byte(o.Token)), started: time.Now()}
+	return &Server{
+		o: o, log: o.Logger, page: newPage(), token: sha256.Sum256([]byte(o.Token)),
+		live: runners(o.Live), probes: runners(o.Ready), started: time.Now(),
+	}
 }
 
 // Handler is the TCP door.

@@ -99,11 +99,17 @@ func ciphers() axis    { return closed("cipher_class", "aead", "cbc", "weak") }
 
 func sources() axis { return closed("source", "mx", "address", "tlsa", "mta-sts") }
 
-// results are the words of policy.Answer, and those of an MTA-STS policy's mode
-// (RFC 8461 5) and of a failed fetch.
+// results are what a lookup can come to: an answer or an absence, with DNSSEC or
+// without, or unknown; for mta-sts the mode of the policy in force (RFC 8461 5),
+// or that it could not be fetched.
 func results() axis {
-	return closed("result", policy.Records.String(), policy.NoData.String(), policy.NoName.String(), policy.Unknown.String(),
+	return closed("result", "secure", "insecure", "absent-secure", "absent-insecure", "unknown",
 		"enforce", "testing", "none", "failed")
+}
+
+// dnsOutcomes are what one query to a resolver can come to.
+func dnsOutcomes() axis {
+	return closed("outcome", "records", "no-data", "no-name", "servfail", "refused", "error", "malformed", "timeout", "unreachable")
 }
 
 func phases() axis {
@@ -138,7 +144,7 @@ func (l Labels) withDefaults() Labels {
 	set(&l.Rejections, "address", "auth", "broken", "content", "full", "header", "internal", "loop",
 		"newline", "rate", "recipients", "sender", "shutdown", "size", "syntax", "tls", "utf8")
 	set(&l.Mechanisms, "PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS")
-	set(&l.AuthResults, "success", "failure", "throttled", "error")
+	set(&l.AuthResults, "ok", "refused", "blocked", "error")
 	return l
 }
 

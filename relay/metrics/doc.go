@@ -20,7 +20,7 @@
 //     it and prints the reference ([Reference]).
 //
 // A [Metrics] implements relay.Observer and queue.Observer. The docks report
-// through the views [Metrics.Submission], [Metrics.Client] and [Metrics.Discover],
+// through the views [Metrics.Submission], [Metrics.Client] and [Metrics.Facts],
 // which take plain types: siblings do not know each other. What is a state and not
 // an event (the queue's size, free storage) is read at each scrape from [Sources].
 package metrics

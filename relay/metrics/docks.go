@@ -104,21 +104,27 @@ func (m *Metrics) handshake(direction int, cs tls.ConnectionState) {
 	m.tlsConns.at4(direction, versionIndex(cs.Version), exchangeIndex(uint16(cs.CurveID)), cipherIndex(cs.CipherSuite)).Inc()
 }
 
-// Discover counts lookups. Get one from [Metrics.Discover]; it is safe for
-// concurrent use.
-type Discover struct{ m *Metrics }
+// Facts counts what is asked of DNS; it implements the observers of policy/discover
+// and policy/dnssec. Get one from [Metrics.Facts]; it is safe for concurrent use.
+type Facts struct{ m *Metrics }
 
-// Discover returns the view for what gathers facts.
-func (m *Metrics) Discover() *Discover { return &Discover{m} }
+// Facts returns the view for what gathers facts.
+func (m *Metrics) Facts() *Facts { return &Facts{m} }
 
-// LookedUp counts a lookup. source is "mx", "address", "tlsa" or "mta-sts"; result
-// is a word of policy.Answer, or a policy's mode or "failed" for mta-sts.
-func (d *Discover) LookedUp(source, result string) {
-	axes := d.m.lookups.axes
+// LookedUp counts a lookup of a policy's part; see sources and results for the words.
+func (f *Facts) LookedUp(source, result string) {
+	axes := f.m.lookups.axes
 	i, j := axes[0].index(source), axes[1].index(result)
-	c := d.m.lookups.at2(i, j)
+	c := f.m.lookups.at2(i, j)
 	if c == nil { // a combination that cannot be
-		c = d.m.lookups.at2(i, -1)
+		c = f.m.lookups.at2(i, -1)
 	}
 	c.Inc()
+}
+
+// Queried counts one query to a resolver, and the time that it took.
+func (f *Facts) Queried(outcome string, took time.Duration) {
+	i := f.m.dnsQueries.axes[0].index(outcome)
+	f.m.dnsQueries.at1(i).Inc()
+	f.m.dnsTime.at1(i).Observe(max(took, 0).Seconds())
 }

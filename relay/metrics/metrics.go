@@ -46,8 +46,10 @@ type Metrics struct {
 	delivered, recipients, downgrades, refusals *grid[prometheus.Counter]
 	tlsConns, tlsFailures, lookups              *grid[prometheus.Counter]
 	accepted, rejected, auth, bounces, notices  *grid[prometheus.Counter]
-	acceptedBytes, openFailures                 *grid[prometheus.Counter]
+	acceptedBytes, openFailures, dnsQueries     *grid[prometheus.Counter]
 	deliveryTime, attemptTime                   *grid[prometheus.Observer]
+
+	dnsTime *grid[prometheus.Observer]
 
 	connsOut, connsIn, reload prometheus.Gauge
 	certExpiry                prometheus.Gauge
@@ -88,6 +90,8 @@ func New(o Options) *Metrics {
 	m.notices = m.counters(rows[nameNotices], nil)
 	m.deliveryTime = m.histograms(rows[nameDeliveryTime], []float64{.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600, 5 * 24 * 3600})
 	m.attemptTime = m.histograms(rows[nameAttemptTime], []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300})
+	m.dnsQueries = m.counters(rows[nameDNSQueries], nil)
+	m.dnsTime = m.histograms(rows[nameDNSTime], []float64{.0005, .001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10})
 	m.connsOut = m.gauge(rows[nameConnsOut])
 	m.connsIn = m.gauge(rows[nameConnsIn])
 	m.reload = m.gauge(rows[nameReload])
@@ -148,9 +152,9 @@ func lookupHappens(values []string) bool {
 	case values[0] == other || values[1] == other:
 		return true
 	case values[0] == "mta-sts":
-		return i > 2 // unknown, the modes, failed
+		return i >= 4 // unknown, the modes, failed
 	default:
-		return i < 4 // the answers
+		return i <= 4 // the answers, unknown
 	}
 }
 

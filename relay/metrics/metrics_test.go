@@ -99,7 +99,7 @@ func TestTable(t *testing.T) {
 		case nameDowngrades: // 15 pairs go down, and other to other
 			want = (15 + 1) * len(r.axes[2].words)
 		case nameLookups: // three sources with answers, mta-sts with modes, other with all; each also "other"
-			want = 3*5 + 6 + 9
+			want = 3*6 + 6 + 10
 		}
 		if n != want {
 			t.Errorf("%s: %d series, want %d", r.name, n, want)
@@ -143,7 +143,7 @@ func TestOperatorTable(t *testing.T) {
 		`sealpost_attempt_seconds_count{phase="transaction"}`:              0,
 		`sealpost_smtp_connections`:                                        0,
 		`sealpost_smtp_connections_reused_total`:                           0,
-		`sealpost_auth_attempts_total{mechanism="PLAIN",result="failure"}`: 0,
+		`sealpost_auth_attempts_total{mechanism="PLAIN",result="refused"}`: 0,
 		`sealpost_bounces_total{kind="permanent",reason="null-mx"}`:        0,
 		`sealpost_storage_free_bytes`:                                      0,
 		`sealpost_intake_paused`:                                           0,
@@ -280,7 +280,7 @@ func TestSettled(t *testing.T) {
 func TestDocks(t *testing.T) {
 	t.Parallel()
 	m := fresh(t)
-	in, out, facts := m.Submission(), m.Client(), m.Discover()
+	in, out, facts := m.Submission(), m.Client(), m.Facts()
 	modern := tls.ConnectionState{Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256, CurveID: tls.X25519MLKEM768}
 	old := tls.ConnectionState{Version: tls.VersionTLS10, CipherSuite: tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA}
 	in.Connected("x")
@@ -289,7 +289,7 @@ func TestDocks(t *testing.T) {
 	in.Secured("x", modern)
 	in.Secured("x", tls.ConnectionState{Version: 0x9999, CipherSuite: 0x9999, CurveID: 0x9999})
 	in.HandshakeFailed("x")
-	in.Authenticated("PLAIN", "success")
+	in.Authenticated("PLAIN", "ok")
 	in.Authenticated("PLAIN\xff", "drop table")
 	in.Accepted("127.0.0.1:2525", 100)
 	in.Accepted("bob@example.com", -5)
@@ -305,7 +305,9 @@ func TestDocks(t *testing.T) {
 	out.HandshakeDone(old, 2*time.Second)
 	out.OpenFailed(policy.ConnectRefused)
 	out.OpenFailed(250)
-	facts.LookedUp("mx", "records")
+	facts.LookedUp("mx", "secure")
+	facts.Queried("servfail", 3*time.Second)
+	facts.Queried("nonsense", -time.Second)
 	facts.LookedUp("mta-sts", "enforce")
 	facts.LookedUp("mx", "enforce")
 	facts.LookedUp("example.com", "x")
@@ -316,7 +318,7 @@ func TestDocks(t *testing.T) {
 		`sealpost_tls_connections_total{cipher_class="other",direction="in",kex="other",version="other"}`: 1,
 		`sealpost_tls_connections_total{cipher_class="weak",direction="out",kex="rsa",version="1.0"}`:     1,
 		`sealpost_submission_handshake_failures_total`:                                                    1,
-		`sealpost_auth_attempts_total{mechanism="PLAIN",result="success"}`:                                1,
+		`sealpost_auth_attempts_total{mechanism="PLAIN",result="ok"}`:                                     1,
 		`sealpost_auth_attempts_total{mechanism="other",result="other"}`:                                  1,
 		`sealpost_accepted_messages_total{listener="127.0.0.1:2525"}`:                                     1,
 		`sealpost_accepted_messages_total{listener="other"}`:                                              1,
@@ -331,7 +333,7 @@ func TestDocks(t *testing.T) {
 		`sealpost_attempt_seconds_sum{phase="tls"}`:                                                       2,
 		`sealpost_open_failures_total{reason="connect-refused"}`:                                          1,
 		`sealpost_open_failures_total{reason="other"}`:                                                    1,
-		`sealpost_policy_lookups_total{result="records",source="mx"}`:                                     1,
+		`sealpost_policy_lookups_total{result="secure",source="mx"}`:                                      1,
 		`sealpost_policy_lookups_total{result="enforce",source="mta-sts"}`:                                1,
 		`sealpost_policy_lookups_total{result="other",source="mx"}`:                                       1,
 		`sealpost_policy_lookups_total{result="other",source="other"}`:                                    1,

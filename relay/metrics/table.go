@@ -15,6 +15,8 @@ const (
 	nameTLSConns      = "tls_connections_total"
 	nameTLSFailures   = "tls_failures_total"
 	nameLookups       = "policy_lookups_total"
+	nameDNSQueries    = "dns_queries_total"
+	nameDNSTime       = "dns_query_seconds"
 	nameDNSSEC        = "dnssec_available"
 	nameQueueMessages = "queue_messages"
 	nameQueueBytes    = "queue_bytes"
@@ -60,6 +62,8 @@ func table(l Labels) []row {
 		{nameTLSConns, "counter", []axis{directions(), versions(), exchanges(), ciphers()}, "TLS handshakes that succeeded."},
 		{nameTLSFailures, "counter", []axis{bases(), reportTypes()}, "Steps that failed for want of protection: RFC 8460 result types, and the relay's own words where there is none."},
 		{nameLookups, "counter", []axis{sources(), results()}, "Lookups of what a policy is made of."},
+		{nameDNSQueries, "counter", []axis{dnsOutcomes()}, "Queries to DNS resolvers, retries and other servers counted apart."},
+		{nameDNSTime, "histogram", []axis{dnsOutcomes()}, "Time that a query to a DNS resolver took."},
 		{nameDNSSEC, "gauge", nil, "1 when DNSSEC answers can be believed, else 0: no new dane delivery then."},
 		{nameQueueMessages, "gauge", []axis{states()}, "Envelopes in the queue (a message's recipients at one domain)."},
 		{nameQueueBytes, "gauge", []axis{states()}, "Octets of the messages in the queue."},

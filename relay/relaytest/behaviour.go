@@ -25,9 +25,11 @@ type Behaviour struct {
 	Size int64
 	// HELOOnly: EHLO is refused as unknown (RFC 5321 3.2, old hosts).
 	HELOOnly bool
-	// MaxClientHello closes connections whose ClientHello is longer, in octets, as
-	// some middleboxes do with post-quantum key shares; 0: no limit.
+	// MaxClientHello is the longest ClientHello that is taken, in octets, as some
+	// middleboxes choke on post-quantum key shares; 0: no limit. LongHello is what
+	// is done at a longer one: Drop (also for the zero value), Reset or Stall.
 	MaxClientHello int
+	LongHello      Then
 	// Script decides what to do in place of the ordinary; nil: nothing. It is
 	// called by many sessions at once.
 	Script Script

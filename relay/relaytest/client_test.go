@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/textproto"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +51,9 @@ func newAuthority(t testing.TB, host string) *authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pair := func(der []byte, key any) tls.Certificate { return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key} }
+	pair := func(der []byte, key any) tls.Certificate {
+		return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	}
 	a.certs[Trusted] = pair(sign(t, leaf(host, later), ca, k.Public(), caKey), k)
 	a.certs[SelfSigned] = pair(sign(t, leaf(host, later), leaf(host, later), k.Public(), k), k)
 	a.certs[Expired] = pair(sign(t, leaf(host, time.Now().Add(-time.Hour)), ca, k.Public(), caKey), k)
@@ -141,11 +144,26 @@ func (d *dialogue) ask(class int, format string, args ...any) (string, error) {
 			return "", err
 		}
 	}
-	_, msg, err := d.text.ReadResponse(class)
-	if len(msg) > 10_000 {
-		return "", errors.New("the reply is too long")
+	var lines []string
+	for {
+		line, err := d.text.ReadLine()
+		if err != nil {
+			return "", err
+		}
+		// RFC 5321 4.2: a code may come without a text.
+		code, err := strconv.Atoi(line[:min(3, len(line))])
+		if err != nil || len(line) > 10_000 || len(line) > 3 && line[3] != ' ' && line[3] != '-' {
+			return "", errors.New("the reply is no SMTP")
+		}
+		lines = append(lines, line[min(4, len(line)):])
+		if len(line) > 3 && line[3] == '-' {
+			continue
+		}
+		if code/100 != class {
+			return "", &textproto.Error{Code: code, Msg: line}
+		}
+		return strings.Join(lines, "\n"), nil
 	}
-	return msg, err
 }
 
 func (c caller) try(addr string, config *tls.Config) (o outcome) {

@@ -122,6 +122,8 @@ func tlsKinds() []Kind {
 			only(versions(tls.VersionTLS12, tls.VersionTLS12, tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA, tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA))},
 		{"small-hello", "hangs up at a ClientHello as large as post-quantum key shares make it", Trusted, delivered, policy.Verified, delivered,
 			func() Behaviour { return Behaviour{TLS: modernTLS(), MaxClientHello: 1000} }},
+		{"small-hello-stall", "swallows a ClientHello as large as post-quantum key shares make it, without a word", Trusted, delivered, policy.Verified, delivered,
+			func() Behaviour { return Behaviour{TLS: modernTLS(), MaxClientHello: 1000, LongHello: Stall} }},
 		{"requiretls", "offers REQUIRETLS under TLS (RFC 8689)", Trusted, delivered, policy.Verified, delivered,
 			func() Behaviour { return Behaviour{TLS: modernTLS(), TLSExtensions: []string{"REQUIRETLS"}} }},
 		{"tls-demanded", "refuses mail without TLS (530)", Trusted, delivered, policy.Verified, delivered,
@@ -145,7 +147,7 @@ func brokenTLSKinds() []Kind {
 		kind("starttls-stall", "says nothing behind the 220 to STARTTLS", At(Handshake, Act{Then: Stall})),
 		{"starttls-injected", "sends clear text behind the 220 to STARTTLS, then a good handshake", Trusted, deferred, policy.Unset, deferred,
 			with(At(STARTTLS, Act{Reply: "220 2.0.0 go ahead\n250 2.0.0 injected"}))},
-		{"starttls-once", "the first handshake breaks, the next ones are good", Trusted, delivered, policy.Plaintext, delivered,
+		{"starttls-once", "the first handshake breaks, the next ones are good", Trusted, delivered, policy.Verified, delivered,
 			with(Times(1, Handshake, Act{Then: Drop}))},
 	}
 }

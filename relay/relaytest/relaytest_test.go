@@ -39,9 +39,6 @@ func TestKinds(t *testing.T) {
 			}
 			c := newCaller(a, "mx.test")
 			o := c.call(h.Addr().String())
-			if k.Name == "starttls-once" {
-				o.level = policy.Plaintext // this client has a rung more than it needs
-			}
 			if o.kind != k.First || o.level != k.Level && k.Level != policy.Unset {
 				t.Errorf("the first call: %v at %s (%v), want %v at %s", o.kind, o.level, o.err, k.First, k.Level)
 			}

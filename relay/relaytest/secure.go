@@ -45,12 +45,13 @@ func (s *session) handshake() error {
 		head, err := s.r.Peek(5)
 		if err != nil || int(binary.BigEndian.Uint16(head[3:])) > s.b.MaxClientHello {
 			s.failed(errors.New("the ClientHello is too long"))
-			return errOver
+			return s.then(max(s.b.LongHello, Drop))
 		}
 	}
 	conn := tls.Server(under, s.b.TLS)
 	if err := conn.HandshakeContext(s.host.ctx); err != nil {
 		s.failed(err)
+		_ = s.raw.Close()
 		return errOver
 	}
 	state := conn.ConnectionState()
@@ -70,7 +71,6 @@ func (s *session) handshake() error {
 
 func (s *session) failed(err error) {
 	s.edit(func(r *SessionRecord) { r.HandshakeError = err.Error() })
-	_ = s.raw.Close()
 }
 
 // buffered is a connection whose first octets were read already.

@@ -20,6 +20,9 @@ var errOver = errors.New("relaytest: the session is over")
 // RFC 4954 and long parameters ask for more.
 const maxLine = 16 << 10
 
+// maxBreaches bounds what is noted: a sink lives long.
+const maxBreaches = 1000
+
 // session is one connection. It belongs to one goroutine.
 type session struct {
 	host   *Host
@@ -71,7 +74,11 @@ func (s *session) edit(fn func(*SessionRecord)) {
 // breach notes what the client did against the protocol.
 func (s *session) breach(format string, args ...any) {
 	text := fmt.Sprintf("session %d: ", s.number) + fmt.Sprintf(format, args...)
-	s.host.record.change(func() { s.host.record.breaches = append(s.host.record.breaches, text) })
+	s.host.record.change(func() {
+		if len(s.host.record.breaches) < maxBreaches {
+			s.host.record.breaches = append(s.host.record.breaches, text)
+		}
+	})
 }
 
 // readLine reads a command. It flushes the replies before it waits (RFC 2920 3.2).

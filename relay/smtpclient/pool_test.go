@@ -183,9 +183,11 @@ func TestMaxIdle(t *testing.T) {
 	}
 	st := step(k.addr, policy.Clear)
 	st.Target.Host = "a.example.test"
-	if s := open1(t, p, st); s.Reused() {
+	s := open1(t, p, st)
+	if s.Reused() {
 		t.Error("the longest idle one was kept")
 	}
+	s.Release()
 }
 
 // The limit of connections to a host: who comes later waits, gets the session that

@@ -33,12 +33,16 @@ import (
 //	S> "text"   send octets, Go quoting
 //	C: text     the client must send this line ("*" at the end: any rest)
 //	TLS         take the client's handshake
+//	TLS?        the same; when it fails, the script ends
+//	HELLO       read the client's hello, and no more
 //	BODY        read content up to the lone dot, into the host's bodies
-//	CHUNK n     read n octets of content, into the host's bodies (one for each BDAT run)
+//	CHUNK n     read n octets of content
+//	KEEP        put the content read by CHUNK into the host's bodies
 //	DROP        close the connection
 //	RESET       close it with a reset
 //	STALL       send nothing, read nothing until the test is over
 //	IDLE        read until the client hangs up; anything but QUIT is an error
+//	GONE        read until the client hangs up; any octet is an error
 type fakeHost struct {
 	t     *testing.T
 	addr  netip.AddrPort
@@ -55,12 +59,21 @@ type fakeHost struct {
 // startHost serves one script for each connection, in order.
 func startHost(t *testing.T, scripts ...string) *fakeHost {
 	t.Helper()
+	return startHostTLS(t, nil, scripts...)
+}
+
+// startHostTLS is startHost with changes to the host's TLS.
+func startHostTLS(t *testing.T, change func(*tls.Config), scripts ...string) *fakeHost {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &fakeHost{t: t, ln: ln, addr: netip.MustParseAddrPort(ln.Addr().String()), over: make(chan struct{})}
 	h.tls = &tls.Config{Certificates: []tls.Certificate{newCertificate(t)}}
+	if change != nil {
+		change(h.tls)
+	}
 	h.group.Go(func() {
 		for i := 0; ; i++ {
 			c, err := ln.Accept()
@@ -165,6 +178,23 @@ func (a *actor) act(line string) error {
 		t := tls.Server(a.raw, a.h.tls)
 		a.conn, a.r = t, bufio.NewReader(t)
 		return t.Handshake()
+	case "TLS?":
+		t := tls.Server(a.raw, a.h.tls)
+		a.conn, a.r = t, bufio.NewReader(t)
+		err := t.Handshake()
+		if err == nil {
+			_, err = a.r.Peek(1) // a TLS 1.3 client's Finished or alert
+		}
+		if err != nil {
+			return errOver
+		}
+	case "HELLO":
+		head := make([]byte, 5)
+		if _, err := io.ReadFull(a.r, head); err != nil {
+			return err
+		}
+		_, err := a.r.Discard(int(head[3])<<8 | int(head[4]))
+		return err
 	case "BODY":
 		return a.readBody()
 	case "CHUNK":

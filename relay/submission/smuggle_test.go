@@ -24,6 +24,9 @@ type smuggling struct {
 	accepted     int
 }
 
+// inClearOnly names the attempt that is an ordinary error under TLS.
+const inClearOnly = "STARTTLS with more behind it"
+
 func attempts() []smuggling {
 	var out []smuggling
 	for _, e := range endings() {
@@ -38,7 +41,7 @@ func attempts() []smuggling {
 		smuggling{"chunk size too small", "BDAT 4 LAST\r\n" + clean + "QUIT\r\n", 1},
 		smuggling{"chunk size in signs", "BDAT +5 LAST\r\n" + injected, 0},
 		smuggling{"lone dots", "DATA\r\n..\r\n...\r\n.\r\nQUIT\r\n", 1},
-		smuggling{"DATA with LF", "DATA\n" + injected, 0},
+		smuggling{"DATA with LF", "DATA\n" + "Subject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n", 0},
 		smuggling{"commands with LF", strings.ReplaceAll(injected, "\r\n", "\n"), 0},
 		smuggling{"commands with CR", strings.ReplaceAll(injected, "\r\n", "\r"), 0},
 		smuggling{"recipient with parameters", "RCPT TO:<\"x> NOTIFY=NEVER\"@rcpt.example>\r\nDATA\r\n" + clean + ".\r\nQUIT\r\n", 1},
@@ -47,7 +50,7 @@ func attempts() []smuggling {
 		smuggling{"header with CR", "DATA\r\nSubject: x\rFrom: smuggled@evil.example\r\n\r\n.\r\nQUIT\r\n", 0},
 		smuggling{"header with LF", "DATA\r\nSubject: x\nFrom: smuggled@evil.example\r\n\r\n.\r\nQUIT\r\n", 0},
 		smuggling{"header with NUL", "DATA\r\nSubject: x\x00\r\n\r\n.\r\nQUIT\r\n", 0},
-		smuggling{"STARTTLS with more behind it", "STARTTLS\r\nRSET\r\n" + injected, 0},
+		smuggling{inClearOnly, "STARTTLS\r\nRSET\r\n" + injected, 0},
 		smuggling{"pipelined after a refused DATA", "RSET\r\nDATA\r\n" + "From: x\r\n.\r\nQUIT\r\n", 0},
 		smuggling{"HTTP", "POST / HTTP/1.1\r\nHost: x\r\n\r\n" + injected, 0},
 		smuggling{"AUTH response as command", "RSET\r\nAUTH LOGIN\r\n" + injected, 0},
@@ -68,9 +71,12 @@ func TestSmuggling(t *testing.T) {
 		for _, piece := range []int{1 << 20, 1, 3} {
 			t.Run(fmt.Sprintf("%s by %d", a.name, piece), func(t *testing.T) {
 				t.Parallel()
-				d := open(t, func(o *Options) { o.Limits.DataIdle, o.Limits.Command = time.Second, time.Second })
+				d := open(t, func(o *Options) {
+					o.Limits.DataIdle, o.Limits.Command = time.Second, time.Second
+					o.Credentials = []Credential{withPassword(t, "app", "secret")}
+				})
 				w := d.hello(t)
-				if piece == 3 {
+				if piece == 3 && a.name != inClearOnly {
 					w.startTLS(d)
 					w.do("EHLO client.example", "250")
 				}

@@ -1,0 +1,89 @@
+package dnssec_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sealpost/sealpost/policy/dnssec"
+	"github.com/sealpost/sealpost/policy/policytest"
+)
+
+func TestSelftest(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name  string
+		mode  policytest.Mode
+		test  dnssec.Selftest
+		spoil func(*policytest.Zones)
+		want  string // part of the error; empty: it goes well
+	}{
+		{"validating, the root by default", policytest.Validating, dnssec.Selftest{}, nil, ""},
+		{"validating, names of its own", policytest.Validating, dnssec.Selftest{Signed: "signed.example", Bogus: "mx.bogus.example"}, nil, ""},
+		{"a secure absence will do", policytest.Validating, dnssec.Selftest{Signed: "nothing.signed.example"}, nil, ""},
+		{"oblivious", policytest.Oblivious, dnssec.Selftest{}, nil, "without the AD bit"},
+		{"insecure name", policytest.Validating, dnssec.Selftest{Signed: "insecure.example"}, nil, "without the AD bit"},
+		{"bogus name that is good", policytest.Validating, dnssec.Selftest{Bogus: "mx.signed.example"}, nil, "came back with an answer"},
+		{"bogus name that is absent", policytest.Validating, dnssec.Selftest{Bogus: "nothing.signed.example"}, nil, "came back with an answer"},
+		{"bogus name that is silent", policytest.Validating, dnssec.Selftest{Bogus: "mx.bogus.example"}, func(z *policytest.Zones) {
+			z.Fail("mx.bogus.example", "", policytest.Timeout)
+		}, "in time"},
+		{"signed name that fails", policytest.Validating, dnssec.Selftest{}, func(z *policytest.Zones) { z.Fail(".", "", policytest.ServFail) }, "SERVFAIL"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			z := serve(t)
+			internet(z)
+			z.SetMode(c.mode)
+			if c.spoil != nil {
+				c.spoil(z)
+			}
+			r := open(t, dnssec.Options{Servers: []string{z.Addr()}, Selftest: c.test, Timeout: 300 * time.Millisecond})
+			if r.Available() {
+				t.Error("available before any test")
+			}
+			err := r.Selftest(t.Context())
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			if r.Available() != (err == nil) || r.Believed(t.Context()) != (err == nil) {
+				t.Errorf("available %t after %v", r.Available(), err)
+			}
+		})
+	}
+}
+
+func TestBelievedTestsOnce(t *testing.T) {
+	t.Parallel()
+	z := serve(t)
+	r := open(t, dnssec.Options{Servers: []string{z.Addr()}})
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if !r.Believed(t.Context()) {
+				t.Error("not believed")
+			}
+		})
+	}
+	wg.Wait()
+	if n := z.Count(".", "SOA"); n != 1 {
+		t.Errorf("%d self-tests", n)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	z := serve(t)
+	r := open(t, dnssec.Options{Servers: []string{z.Addr()}})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { r.Watch(ctx); close(ended) }()
+	if err := z.Await(t.Context(), ".", "SOA", 1); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	<-ended
+}

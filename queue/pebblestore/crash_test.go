@@ -1,0 +1,50 @@
+package pebblestore
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/sealpost/sealpost/queue"
+	"github.com/sealpost/sealpost/queue/storetest"
+)
+
+// disk is a file system in memory that can lose power.
+type disk struct{ fs *vfs.MemFS }
+
+func newDisk(t testing.TB) disk {
+	t.Helper()
+	return disk{vfs.NewCrashableMem()}
+}
+
+func (d disk) Open(t testing.TB) queue.Store { return mustOpen(t, Options{Dir: "db", fs: d.fs}) }
+
+func (d disk) Cut(percent int, seed uint64) storetest.Disk {
+	return disk{d.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(seed, 2))})}
+}
+
+func TestHistory(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(6) {
+		s := mustOpen(t, Options{Dir: "db", fs: vfs.NewMem()})
+		storetest.Compare(t, s, seed, 400)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(3) {
+		storetest.Crash(t, newDisk(t), seed, 100)
+	}
+}
+
+func TestCrashInFlight(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(2) {
+		storetest.CrashInFlight(t, newDisk(t), seed, 30)
+	}
+}
