@@ -87,10 +87,10 @@ const (
 // Credential is one [[credential]]: an application that may submit.
 type Credential struct {
 	Name         string
-	PasswordHash string // argon2id in PHC form
-	SCRAM        string // verifier of SCRAM-SHA-256 (RFC 5802 3); "": none
+	PasswordHash string // argon2id in PHC form; "" only beside a SCRAM verifier
+	SCRAM        string // verifier for SCRAM-SHA-256 (RFC 5803), or ""
 	// Senders are the allowed envelope senders and From domains, "@domain" or a
-	// full address; empty: any.
+	// full address, or "<>" for the null reverse path; empty: any.
 	Senders []string
 	Floor   policy.Level // Unset: none of its own
 	Rate    Rate         // zero: no limit

@@ -151,25 +151,33 @@ func parseResolver(s string) (Resolver, error) {
 	return r, nil
 }
 
-// hostPort is a host name or address with a port, or "".
+// hostPort is a host name or address with or without a port, or "".
 func hostPort() kind[string] {
-	return optional(parsed("host:port", `write a host and a port, as in "smarthost.example.com:587"`, func(s string) (string, error) {
-		host, port, err := net.SplitHostPort(s)
-		if err != nil {
-			return "", errors.New("is no host with a port")
-		}
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return "", fmt.Errorf("has the port %q", port)
-		}
-		if _, err := netip.ParseAddr(host); err == nil {
-			return s, nil
-		}
-		d, err := parseDomain(host)
-		if err != nil {
-			return "", fmt.Errorf("has the host %q", host)
-		}
-		return net.JoinHostPort(string(d), port), nil
-	}, asIs))
+	return optional(parsed("host:port", `write a host and a port, as in "smarthost.example.com:587"`, parseHostPort, asIs))
+}
+
+func parseHostPort(s string) (string, error) {
+	host, port, err := net.SplitHostPort(s)
+	if _, notAddress := netip.ParseAddr(strings.Trim(s, "[]")); err != nil && (notAddress == nil || !strings.Contains(s, ":")) {
+		host, port, err = strings.Trim(s, "[]"), "", nil // the port of the mail exchangers
+	}
+	if err != nil {
+		return "", errors.New("is no host with a port")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || n == 0) {
+		return "", fmt.Errorf("has the port %q", port)
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return s, nil
+	}
+	d, err := parseDomain(host)
+	if err != nil {
+		return "", fmt.Errorf("has the host %q", host)
+	}
+	if port == "" {
+		return string(d), nil
+	}
+	return net.JoinHostPort(string(d), port), nil
 }
 
 // domainPattern is what a rule matches: a domain, or all below one.
@@ -193,36 +201,64 @@ func domainPattern() kind[string] {
 // senderPattern is an address that a credential may send from, or "@domain".
 func senderPattern() kind[string] {
 	return parsed("address or @domain", `write "@example.com" for a domain, or one full address`, func(s string) (string, error) {
+		if s == "<>" {
+			return s, nil
+		}
 		at := strings.LastIndexByte(s, '@')
 		if at < 0 {
 			return "", errors.New("has no @")
 		}
-		d, err := parseDomain(s[at+1:])
+		if at == 0 {
+			d, err := parseDomain(s[1:])
+			return "@" + string(d), err
+		}
+		a, err := queue.ParseAddress(s)
 		if err != nil {
-			return "", errors.New("has no good domain")
+			return "", errors.New("is no address (RFC 5321 4.1.2)")
 		}
-		if strings.ContainsAny(s[:at], "*<> \t") {
-			return "", errors.New("is no address")
-		}
-		return s[:at] + "@" + string(d), nil
+		return a.String(), nil
 	}, asIs)
 }
 
 // passwordHash is an argon2id hash in PHC form: $argon2id$v=19$m=..,t=..,p=..$salt$hash.
-// Its complaints do not show the value: it may be a password.
 func passwordHash() kind[string] {
-	return kind[string]{word: "argon2id hash", write: quote,
+	return optional(secret("argon2id hash", "make one with `sealpost user add`: $argon2id$v=19$m=19456,t=2,p=1$salt$hash", checkHash))
+}
+
+// scramVerifier is SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey (RFC 5803).
+func scramVerifier() kind[string] {
+	return optional(secret("SCRAM verifier", "make one with `sealpost user add`: SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey", checkSCRAM))
+}
+
+// secret is a text whose complaints do not show it: it may be a password.
+func secret(word, mend string, check func(string) error) kind[string] {
+	return kind[string]{word: word, write: quote,
 		read: func(f *finding, n *node) (string, bool) {
 			if n.shape != isText && n.shape != isLoose {
-				f.report.add(n.at, f.key+" is no text", "put the hash in quotes")
+				f.report.add(n.at, f.key+" is no text", "put it in quotes")
 				return "", false
 			}
-			if err := checkHash(n.text); err != nil {
-				f.report.add(n.at, f.key+" "+err.Error(), "make one with `sealpost user add`: $argon2id$v=19$m=19456,t=2,p=1$salt$hash")
+			if err := check(n.text); err != nil {
+				f.report.add(n.at, f.key+" "+err.Error(), mend)
 				return "", false
 			}
 			return n.text, true
 		}}
+}
+
+// credentialName is what a client may send as its user name.
+func credentialName() kind[string] {
+	return parsed("name", "use 1 to 128 printable ASCII characters without spaces", func(s string) (string, error) {
+		if len(s) > 128 {
+			return "", errors.New("is too long")
+		}
+		for i := range len(s) {
+			if s[i] <= ' ' || s[i] >= 0x7f {
+				return "", errors.New("has a space or a letter that is not ASCII")
+			}
+		}
+		return s, nil
+	}, asIs)
 }
 
 func checkHash(s string) error {
@@ -238,15 +274,41 @@ func checkHash(s string) error {
 		parts[3] != fmt.Sprintf("m=%d,t=%d,p=%d", memory, passes, threads) {
 		return errors.New("does not say m=, t= and p=")
 	}
-	// RFC 9106 3.1: m is at least 8p. The upper bounds keep a login from taking the machine.
-	if passes < 1 || passes > 64 || threads < 1 || threads > 64 || memory < 8*threads || memory > 1<<20 {
+	// The upper bounds keep a login from taking the machine; submission has the same.
+	if passes < 1 || passes > 20 || threads < 1 || threads > 16 || memory < 8 || memory > 1<<20 {
 		return fmt.Errorf("has the parameters %s, which are out of bounds", parts[3])
 	}
-	for i, what := range []string{"salt", "hash"} {
-		b, err := base64.RawStdEncoding.Strict().DecodeString(parts[4+i])
-		if err != nil || len(b) < 8 || len(b) > 128 {
-			return fmt.Errorf("has a %s that is not base64 of 8 to 128 octets", what)
+	if salt, err := base64.RawStdEncoding.DecodeString(parts[4]); err != nil || len(salt) < 8 || len(salt) > 64 {
+		return errors.New("has a salt that is not base64 of 8 to 64 octets")
+	}
+	if hash, err := base64.RawStdEncoding.DecodeString(parts[5]); err != nil || len(hash) < 16 || len(hash) > 64 {
+		return errors.New("has a hash that is not base64 of 16 to 64 octets")
+	}
+	return nil
+}
+
+func checkSCRAM(s string) error {
+	bad := errors.New("is no SCRAM-SHA-256 verifier")
+	parts := strings.Split(s, "$")
+	if len(parts) != 3 || parts[0] != "SCRAM-SHA-256" {
+		return bad
+	}
+	iterations, salt, _ := strings.Cut(parts[1], ":")
+	stored, server, _ := strings.Cut(parts[2], ":")
+	n, err := strconv.Atoi(iterations)
+	if err != nil {
+		return bad
+	}
+	if n < 4096 || n > 10_000_000 {
+		return fmt.Errorf("has %d iterations: 4096 to 10000000 are taken (RFC 7677 4)", n)
+	}
+	for _, key := range []string{stored, server} {
+		if b, err := base64.StdEncoding.DecodeString(key); err != nil || len(b) != 32 {
+			return bad
 		}
+	}
+	if b, err := base64.StdEncoding.DecodeString(salt); err != nil || len(b) < 8 {
+		return bad
 	}
 	return nil
 }

@@ -89,7 +89,7 @@ func (s *settler) credentials() {
 		} else if c.Name != "" {
 			lines[c.Name] = s.at(c, "name").line
 		}
-		if !s.given(c, "password_hash") {
+		if c.PasswordHash == "" && c.SCRAM == "" && s.sound(c, "password_hash", "scram") {
 			s.wrong(c, "password_hash", "the credential has no password_hash", "make one with `sealpost user add`")
 		}
 	}
@@ -121,19 +121,6 @@ func (s *settler) delivery() {
 		s.wrong(d, "ca_file_only", "delivery.ca_file_only is set, and there is no ca_file",
 			"set ca_file: without any roots nothing can be verified")
 	}
-	if s.sound(d, "relay_host") && d.RelayHost != "" {
-		s.notYet(d, "relay_host", "delivery.relay_host")
-	}
-	for i, r := range s.config.DNS.Resolvers {
-		if r.TLSName != "" && s.sound(&s.config.DNS, "resolvers") {
-			s.report.add(s.item(&s.config.DNS, "resolvers", i), "DNS over TLS is not available in this version", "name a resolver on loopback or in your own network")
-		}
-	}
-}
-
-// notYet refuses a value that asks for what does not exist.
-func (s *settler) notYet(section any, name, what string) {
-	s.wrong(section, name, what+" is not available in this version", "take it out: it would be without effect")
 }
 
 func (s *settler) retry() {

@@ -17,6 +17,9 @@ func (s *settler) submission() {
 			f.reset(&c.Submission[0])
 		}
 	}
+	if m := s.places[c].member("submission"); len(c.Submission) == 0 && !m.value.bad {
+		s.wrong(c, "submission", "there is no submission listener", "write a [[submission]] table, or leave the key out for the default one")
+	}
 	for i := range c.Submission {
 		l := &c.Submission[i]
 		s.listener(l, "submission", l.Listen)
@@ -48,20 +51,24 @@ func (s *settler) protection(l *Submission) {
 	case hasCert && s.sound(l, "cert_file", "key_file"):
 		s.certificate(l)
 	}
-	if !s.sound(l, "listen", "tls", "proxy_protocol_from") || !l.Exposed() {
+	if !s.sound(l, "listen", "tls", "proxy_protocol_from") {
 		return
 	}
 	switch {
+	case l.TLS == NoTLS && !l.Exposed():
 	case l.TLS == NoTLS:
 		s.wrong(l, "tls", fmt.Sprintf("submission.tls is \"none\" and other machines can reach %s", l.Listen),
 			`write tls = "starttls" or "implicit" with cert_file and key_file, or listen on 127.0.0.1`)
 	case !hasCert && !hasKey:
-		name := "tls"
+		name, mend := "tls", "write cert_file and key_file"
+		if !l.Exposed() {
+			mend += `, or tls = "none", which will do on loopback`
+		}
 		if !s.given(l, name) {
 			name = "listen"
 		}
 		s.wrong(l, name, fmt.Sprintf("the listener on %s speaks TLS (%s) and has no certificate", l.Listen, l.TLS),
-			"write cert_file and key_file")
+			mend)
 	}
 }
 

@@ -25,6 +25,7 @@ type Schedule struct {
 	leases   heap[*slot]       // by end
 	ages     [RowHeld + 1]ages // by state
 	fence    uint64            // last fence given
+	perLane  int               // of the last Claim: lanes are parked by it
 }
 
 // booked is a message: nil slots while its body is being written.
@@ -234,6 +235,12 @@ func (s *Schedule) Claim(q ClaimQuery) (rows []Row, next time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := nanos(q.Now)
+	if s.perLane != q.PerLane {
+		s.perLane = q.PerLane
+		for _, l := range s.lanes {
+			s.reseat(l) // parked ones get in line again
+		}
+	}
 	for {
 		t, ok := s.leases.top()
 		if !ok || t.until > now {

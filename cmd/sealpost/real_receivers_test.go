@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,7 +53,7 @@ func fill(text string, values map[string]string) []byte {
 }
 
 // startPostfix runs Debian's Postfix without installing it: own folders and users, own port. extra lines
-// go to the end of main.cf.
+// take the place of those in main.cf with the same key.
 func startPostfix(t *testing.T, ca *policytest.CA, extra ...string) *receiver {
 	t.Helper()
 	needRoot(t, "postfix")
@@ -75,7 +76,7 @@ func startPostfix(t *testing.T, ca *policytest.CA, extra ...string) *receiver {
 			t.Fatal(err)
 		}
 		if name == "main.cf" {
-			text = append(text, strings.Join(extra, "\n")+"\n"...)
+			text = override(text, extra)
 		}
 		write(t, conf, name, fill(string(text), values))
 	}
@@ -87,6 +88,17 @@ func startPostfix(t *testing.T, ca *policytest.CA, extra ...string) *receiver {
 	r.log = func() string { return readLog(logFile) }
 	await(t, d, r)
 	return r
+}
+
+// override puts the lines into a main.cf, in place of those with the same key.
+func override(text []byte, lines []string) []byte {
+	kept := slices.DeleteFunc(strings.Split(string(text), "\n"), func(old string) bool {
+		return slices.ContainsFunc(lines, func(line string) bool {
+			key, _, _ := strings.Cut(line, "=")
+			return strings.HasPrefix(old, key+"=")
+		})
+	})
+	return []byte(strings.Join(append(kept, lines...), "\n") + "\n")
 }
 
 // postfixFolders makes what `postfix start` would: the queue's folders with their owners.

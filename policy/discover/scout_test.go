@@ -33,7 +33,7 @@ func serve(t testing.TB) *policytest.Zones {
 
 func resolver(t testing.TB, addr string) *dnssec.Resolver {
 	t.Helper()
-	r, err := dnssec.New(dnssec.Options{Servers: []string{addr}, Timeout: 300 * time.Millisecond})
+	r, err := dnssec.New(dnssec.Options{Servers: []string{addr}, Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,14 +22,20 @@ type question struct {
 
 func (q question) String() string { return q.name + " " + dns.TypeToString[q.qtype] }
 
+// asked is a question as a caller puts it.
+type asked struct {
+	name  policy.Domain
+	qtype uint16
+}
+
 // lookup asks one question and makes typed records of the answer. A record that
 // pick refuses makes the whole reply malformed, so Unknown: half an RRset is none.
-func lookup[T any](ctx context.Context, r *Resolver, name policy.Domain, qtype uint16, pick func(dns.RR) (T, bool)) Reply[T] {
-	if name == "" { // the library would take it for the root
+func lookup[T any](ctx context.Context, r *Resolver, at asked, pick func(dns.RR) (T, bool)) Reply[T] {
+	if at.name == "" { // the library would take it for the root
 		return Reply[T]{Lookup: policy.Lookup{Problem: "no name to ask for"}}
 	}
-	a := r.resolve(ctx, question{dns.CanonicalName(string(name)), qtype})
-	out := Reply[T]{Lookup: a.Lookup, Name: name, Chain: a.chain, TTL: a.ttl}
+	a := r.resolve(ctx, question{dns.CanonicalName(string(at.name)), at.qtype})
+	out := Reply[T]{Lookup: a.Lookup, Name: at.name, Chain: a.chain, TTL: a.ttl}
 	if a.Answer == policy.Unknown {
 		out.Name = ""
 		return out
@@ -40,7 +46,7 @@ func lookup[T any](ctx context.Context, r *Resolver, name policy.Domain, qtype u
 	for _, rr := range a.records {
 		v, ok := pick(rr)
 		if !ok {
-			return Reply[T]{Lookup: policy.Lookup{Problem: "malformed " + dns.TypeToString[qtype] + " record in the reply"}}
+			return Reply[T]{Lookup: policy.Lookup{Problem: "malformed " + dns.TypeToString[at.qtype] + " record in the reply"}}
 		}
 		out.Records = append(out.Records, v)
 	}

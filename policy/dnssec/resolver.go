@@ -206,7 +206,7 @@ type MX struct {
 
 // MX asks for mail exchangers.
 func (r *Resolver) MX(ctx context.Context, name policy.Domain) Reply[MX] {
-	return lookup(ctx, r, name, dns.TypeMX, func(rr dns.RR) (MX, bool) {
+	return lookup(ctx, r, asked{name, dns.TypeMX}, func(rr dns.RR) (MX, bool) {
 		mx, ok := rr.(*dns.MX)
 		if !ok {
 			return MX{}, false
@@ -217,7 +217,7 @@ func (r *Resolver) MX(ctx context.Context, name policy.Domain) Reply[MX] {
 
 // A asks for IPv4 addresses.
 func (r *Resolver) A(ctx context.Context, name policy.Domain) Reply[netip.Addr] {
-	return lookup(ctx, r, name, dns.TypeA, func(rr dns.RR) (netip.Addr, bool) {
+	return lookup(ctx, r, asked{name, dns.TypeA}, func(rr dns.RR) (netip.Addr, bool) {
 		a, ok := rr.(*dns.A)
 		if !ok {
 			return netip.Addr{}, false
@@ -229,7 +229,7 @@ func (r *Resolver) A(ctx context.Context, name policy.Domain) Reply[netip.Addr] 
 
 // AAAA asks for IPv6 addresses. IPv4-mapped ones come as they are in DNS.
 func (r *Resolver) AAAA(ctx context.Context, name policy.Domain) Reply[netip.Addr] {
-	return lookup(ctx, r, name, dns.TypeAAAA, func(rr dns.RR) (netip.Addr, bool) {
+	return lookup(ctx, r, asked{name, dns.TypeAAAA}, func(rr dns.RR) (netip.Addr, bool) {
 		a, ok := rr.(*dns.AAAA)
 		if !ok || len(a.AAAA) != net.IPv6len {
 			return netip.Addr{}, false
@@ -241,12 +241,12 @@ func (r *Resolver) AAAA(ctx context.Context, name policy.Domain) Reply[netip.Add
 // TLSA asks for TLSA records at _port._tcp.base (RFC 6698 3).
 func (r *Resolver) TLSA(ctx context.Context, base policy.Domain, port uint16) Reply[policy.TLSARecord] {
 	name := policy.Domain(fmt.Sprintf("_%d._tcp.%s", port, base))
-	return lookup(ctx, r, name, dns.TypeTLSA, tlsaOf)
+	return lookup(ctx, r, asked{name, dns.TypeTLSA}, tlsaOf)
 }
 
 // TXT asks for texts; the strings of a record are joined without a space.
 func (r *Resolver) TXT(ctx context.Context, name policy.Domain) Reply[string] {
-	return lookup(ctx, r, name, dns.TypeTXT, func(rr dns.RR) (string, bool) {
+	return lookup(ctx, r, asked{name, dns.TypeTXT}, func(rr dns.RR) (string, bool) {
 		t, ok := rr.(*dns.TXT)
 		if !ok {
 			return "", false
@@ -259,7 +259,7 @@ func (r *Resolver) TXT(ctx context.Context, name policy.Domain) Reply[string] {
 // this tells whether the first link of a chain with an insecure end is secure
 // (RFC 7672 2.1.3).
 func (r *Resolver) CNAME(ctx context.Context, name policy.Domain) Reply[policy.Domain] {
-	return lookup(ctx, r, name, dns.TypeCNAME, func(rr dns.RR) (policy.Domain, bool) {
+	return lookup(ctx, r, asked{name, dns.TypeCNAME}, func(rr dns.RR) (policy.Domain, bool) {
 		c, ok := rr.(*dns.CNAME)
 		if !ok {
 			return "", false

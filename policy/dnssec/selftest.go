@@ -103,9 +103,9 @@ func (r *Resolver) Available() bool {
 // the self-test is repeated: the first caller and those beside it wait for the first
 // test; later ones get the last verdict, while a new test runs when that is old.
 func (r *Resolver) Believed(ctx context.Context) bool {
-	good, tested, fresh := r.verdict()
-	if fresh || !r.enter() {
-		return good
+	last := r.verdict()
+	if last.fresh || !r.enter() {
+		return last.good
 	}
 	defer r.wg.Done()
 	shared := r.flights.DoChan("self-test", func() (any, error) {
@@ -115,8 +115,8 @@ func (r *Resolver) Believed(ctx context.Context) bool {
 		defer r.wg.Done()
 		return r.Selftest(r.lifetime) == nil, nil
 	})
-	if tested {
-		return good
+	if last.tested {
+		return last.good
 	}
 	select {
 	case got := <-shared:
@@ -126,9 +126,11 @@ func (r *Resolver) Believed(ctx context.Context) bool {
 	}
 }
 
-// verdict returns what the last self-test said, whether there was one, and whether
-// it is fresh.
-func (r *Resolver) verdict() (good, tested, fresh bool) {
+// verdict is what the last self-test said, whether there was one, and whether it is
+// recent enough.
+type verdict struct{ good, tested, fresh bool }
+
+func (r *Resolver) verdict() verdict {
 	t := &r.test
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -136,8 +138,8 @@ func (r *Resolver) verdict() (good, tested, fresh bool) {
 	if t.good {
 		age = testEvery
 	}
-	tested = !t.at.IsZero()
-	return t.good, tested, tested && time.Since(t.at) < age
+	tested := !t.at.IsZero()
+	return verdict{t.good, tested, tested && time.Since(t.at) < age}
 }
 
 // Watch repeats the self-test until ctx ends, so that the gauge is true also when

@@ -203,7 +203,7 @@ func TestStreamLeavesASilentConnection(t *testing.T) {
 		}
 	})
 	u, ask := tcpOnly(t, s.addr)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	q := question{"d.example.", dns.TypeA}
 	wire, _ := newQuery(q, true).Pack()

@@ -1,17 +1,8 @@
 package dsn
 
 import (
-	"bufio"
 	"bytes"
-	"flag"
 	"io"
-	"mime"
-	"mime/multipart"
-	"net/mail"
-	"net/textproto"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,8 +10,6 @@ import (
 	"github.com/sealpost/sealpost/policy"
 	"github.com/sealpost/sealpost/queue"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
@@ -73,77 +62,6 @@ func compose(t testing.TB, n queue.Notice) (*queue.Draft, []byte) {
 		t.Fatal(err)
 	}
 	return d, b
-}
-
-// opened is a notice taken apart by the standard library.
-type opened struct {
-	mail.Header
-	types  []string
-	bodies [][]byte // as on the wire, encoded
-	heads  []textproto.MIMEHeader
-	fields []textproto.MIMEHeader // of the status part: message first
-}
-
-func open(t testing.TB, content []byte) opened {
-	t.Helper()
-	m, err := mail.ReadMessage(bytes.NewReader(content))
-	if err != nil {
-		t.Fatalf("%v\n%s", err, content)
-	}
-	o := opened{Header: m.Header}
-	kind, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
-	if err != nil || kind != "multipart/report" || params["report-type"] != "delivery-status" {
-		t.Fatalf("RFC 6522: content type %q %v %v", kind, params, err)
-	}
-	r := multipart.NewReader(m.Body, params["boundary"])
-	for {
-		p, err := r.NextRawPart()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := io.ReadAll(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		kind, _, err := mime.ParseMediaType(p.Header.Get("Content-Type"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.types, o.bodies, o.heads = append(o.types, kind), append(o.bodies, b), append(o.heads, p.Header)
-	}
-	if len(o.bodies) < 2 {
-		t.Fatalf("%d parts\n%s", len(o.bodies), content)
-	}
-	status := decode(t, o, 1)
-	tr := textproto.NewReader(bufio.NewReader(bytes.NewReader(status)))
-	for {
-		h, err := tr.ReadMIMEHeader()
-		if len(h) > 0 {
-			o.fields = append(o.fields, h)
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatalf("status part: %v\n%s", err, status)
-		}
-	}
-	return o
-}
-
-func decode(t testing.TB, o opened, i int) []byte {
-	t.Helper()
-	if o.heads[i].Get("Content-Transfer-Encoding") != quotedPrintable {
-		return o.bodies[i]
-	}
-	b, err := io.ReadAll(newQPReader(o.bodies[i]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 func TestNothingToSend(t *testing.T) {
@@ -472,95 +390,34 @@ func TestInjection(t *testing.T) {
 	checkWire(t, content)
 }
 
-func TestGolden(t *testing.T) {
+// A boundary is in no part, and nobody who writes a part can know it before.
+func TestBoundary(t *testing.T) {
 	t.Parallel()
-	for name, change := range goldens() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			n := notice()
-			change(&n)
-			_, got := compose(t, n)
-			checkWire(t, got)
-			path := filepath.Join("testdata", name+".eml")
-			if *update {
-				if err := os.WriteFile(path, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("%s differs (run with -update if it should):\n%s", path, got)
-			}
-		})
+	first := boundaryFor([]part{{content: []byte("a")}, {content: []byte("b")}})
+	// Whoever saw one boundary and puts it into the next notice gains nothing.
+	forged := []part{{content: []byte("a\r\n--" + first + "--\r\n")}, {content: []byte("b")}}
+	if again := boundaryFor(forged); again == first || occurs(again, forged) {
+		t.Errorf("boundary %q is in a part", again)
+	}
+	if moved := boundaryFor([]part{{content: []byte("ab")}, {}}); moved == first {
+		t.Error("the boundary does not depend on where the parts end")
+	}
+	if !occurs(first, forged) {
+		t.Error("a boundary that is in a part is not seen")
 	}
 }
 
-func goldens() map[string]func(*queue.Notice) {
-	return map[string]func(*queue.Notice){
-		"failed": func(n *queue.Notice) {
-			n.Message.EnvelopeID, n.Message.Ret = "order-4711", "FULL"
-			n.Recipients[0].ORcpt = "rfc822;Bob@example.net"
-		},
-		"expired": func(n *queue.Notice) {
-			n.Message.Floor = policy.Verified
-			n.Recipients[0].State = queue.Expired
-			n.Recipients[0].Last = &queue.Outcome{At: noon, Level: policy.Encrypted, Host: "mx1.example.net", Failure: &policy.Failure{
-				Reason: policy.CertificateUntrusted, Host: "mx1.example.net",
-				Detail: "floor verified, set by the message; the certificate is self-signed",
-			}}
-			second := n.Recipients[0]
-			second.Address.Local, second.Last = "alice.with.a.long.name", nil
-			n.Recipients = append(n.Recipients, second)
-		},
-		"delayed": func(n *queue.Notice) {
-			n.Kind, n.WillRetryUntil = queue.NoticeDelayed, noon.Add(4*24*time.Hour+20*time.Hour)
-			n.Recipients[0].State = queue.Pending
-			n.Recipients[0].Last = &queue.Outcome{At: noon.Add(-time.Minute), Host: "mx1.example.net", Failure: &policy.Failure{Reason: policy.ConnectTimeout, Host: "mx1.example.net"}}
-		},
-		"relayed": func(n *queue.Notice) {
-			n.Kind = queue.NoticeRelayed
-			n.Recipients[0].State, n.Recipients[0].Notify = queue.Delivered, queue.NotifySuccess
-			n.Recipients[0].Last = &queue.Outcome{Kind: queue.DeliveredNow, At: noon, Host: "mx1.example.net", Level: policy.DANE, Reply: &queue.Reply{Code: 250, Status: "2.6.0", Text: "2.6.0 queued"}}
-		},
-		"requiretls": func(n *queue.Notice) {
-			n.Message.RequireTLS, n.Message.Ret = true, "FULL"
-			n.Recipients[0].Last = &queue.Outcome{At: noon, Kind: queue.BouncedNow, Host: "mx1.example.net", Level: policy.DANE, Failure: &policy.Failure{Reason: policy.RequireTLSMissing, Host: "mx1.example.net"}}
-		},
-		"international": func(n *queue.Notice) {
-			n.Message.UTF8, n.Message.Sender = true, queue.Address{Local: "лавка", Domain: "example.com"}
-			n.Recipients[0].Address = queue.Address{Local: "бобр", Domain: "example.net"}
-			n.Original = []byte("Subject: Отзыв\r\n\r\nx\r\n")
-		},
-	}
-}
-
-// TestPython has another program read the golden files.
-func TestPython(t *testing.T) {
+// RFC 3464 2.3.2: the address is reported exactly; for the eyes it is made safe.
+func TestReadingDirection(t *testing.T) {
 	t.Parallel()
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("python3 is not installed")
+	n := notice()
+	n.Recipients[0].Address.Local = "bob\u202egpj"
+	_, content := compose(t, n)
+	o := open(t, content)
+	if got := o.fields[1].Get("Final-Recipient"); got != "utf-8; bob\u202egpj@example.net" {
+		t.Errorf("final recipient %q", got)
 	}
-	files, err := filepath.Glob("testdata/*.eml")
-	if err != nil || len(files) != len(goldens()) {
-		t.Fatalf("%d golden files, %v: want %d", len(files), err, len(goldens()))
-	}
-	out, err := exec.Command(python, append([]string{"testdata/check.py"}, files...)...).CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-}
-
-// checkWire checks what every notice must keep on the wire.
-func checkWire(t testing.TB, content []byte) {
-	t.Helper()
-	if !fitsLines(content) {
-		t.Errorf("bare CR or LF, NUL, or a line over %d octets (RFC 5322 2.1.1):\n%q", maxLine, content)
-	}
-	if !bytes.HasSuffix(content, []byte("\r\n")) {
-		t.Error("the last line has no end")
+	if text := decode(t, o, 0); bytes.Contains(text, []byte("\u202e")) {
+		t.Errorf("the text turns its direction: %q", text)
 	}
 }

@@ -49,16 +49,16 @@ func (r *report) opening(b *bytes.Buffer) {
 		para(b, "", "Accepted here: "+when(r.Message.AcceptedAt))
 	}
 	if r.Message.ID != "" {
-		para(b, "", "Message number: "+cleanUTF8(string(r.Message.ID)))
+		para(b, "", "Message number: "+readable(string(r.Message.ID)))
 	}
 	if r.Message.EnvelopeID != "" {
-		para(b, "", "Your envelope identifier: "+cleanUTF8(r.Message.EnvelopeID))
+		para(b, "", "Your envelope identifier: "+readable(r.Message.EnvelopeID))
 	}
 }
 
 func (r *report) recipientText(b *bytes.Buffer, rcpt *queue.Recipient) {
-	para(b, "", "<"+cleanUTF8(rcpt.Address.String())+">")
-	item := func(label, text string) { para(b, "    ", label+": "+cleanUTF8(text)) }
+	para(b, "", "<"+readable(rcpt.Address.String())+">")
+	item := func(label, text string) { para(b, "    ", label+": "+readable(text)) }
 	last := rcpt.Last
 	if last == nil {
 		item("What happened", "no delivery could be tried in time")

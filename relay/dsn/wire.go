@@ -35,20 +35,25 @@ func (r *report) clean(s string) string {
 	return cleanASCII(s)
 }
 
-// cleanUTF8 makes one line of valid UTF-8 without control characters, and without
-// the format characters that turn the reading direction (a text must not look
-// like another one).
+// cleanUTF8 makes one line of valid UTF-8 without control characters.
 func cleanUTF8(s string) string {
-	s = strings.ToValidUTF8(s, "?")
 	return strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsControl(r), r == '\u2028', r == '\u2029':
+		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp) {
 			return ' '
-		case unicode.Is(unicode.Bidi_Control, r), r == '\ufeff':
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+}
+
+// readable is cleanUTF8 for a person's eyes: without the characters that turn the
+// reading direction, by which one text can look like another.
+func readable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Bidi_Control, r) || r == '\ufeff' {
 			return -1
 		}
 		return r
-	}, s)
+	}, cleanUTF8(s))
 }
 
 // cleanASCII is cleanUTF8 with the rest written as \x{HEX}, the 7-bit form that

@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -149,8 +150,8 @@ func TestHangingCheck(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		runs := 0
-		slow := Check{"loop", func(context.Context) error { runs++; <-release; return nil }}
+		var runs atomic.Int64
+		slow := Check{"loop", func(context.Context) error { runs.Add(1); <-release; return nil }}
 		h := New(Options{Live: []Check{well("storage"), slow}}).Handler()
 		began := time.Now()
 		w := get(h, "/healthz")
@@ -161,13 +162,13 @@ func TestHangingCheck(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 		get(h, "/healthz")
-		if runs != 1 {
-			t.Errorf("a probe that hangs was started %d times", runs)
+		if runs.Load() != 1 {
+			t.Errorf("a probe that hangs was started %d times", runs.Load())
 		}
 		close(release)
 		synctest.Wait()
-		if w := get(h, "/healthz"); w.Code != 200 || runs != 2 {
-			t.Errorf("after it came back: %d, %d runs", w.Code, runs)
+		if w := get(h, "/healthz"); w.Code != 200 || runs.Load() != 2 {
+			t.Errorf("after it came back: %d, %d runs", w.Code, runs.Load())
 		}
 	})
 }

@@ -80,11 +80,13 @@ func readLine(r *bufio.Reader, limit int) ([]byte, int, error) {
 	line, err := r.ReadSlice('\n')
 	n := len(line)
 	if errors.Is(err, bufio.ErrBufferFull) {
-		line = append([]byte(nil), line[:min(n, maxLine)]...)
+		const keep = maxLine + len("\r\n")
+		line = append([]byte(nil), line[:min(n, keep)]...)
 		for errors.Is(err, bufio.ErrBufferFull) && n <= limit {
 			var rest []byte
 			rest, err = r.ReadSlice('\n')
 			n += len(rest)
+			line = append(line, rest[:min(len(rest), keep-len(line))]...)
 		}
 	}
 	switch {

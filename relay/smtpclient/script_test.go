@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -278,6 +280,20 @@ func newCertificate(t testing.TB) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return selfSigned(t, k)
+}
+
+func newRSACertificate(t testing.TB) tls.Certificate {
+	t.Helper()
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return selfSigned(t, k)
+}
+
+func selfSigned(t testing.TB, k crypto.Signer) tls.Certificate {
+	t.Helper()
 	c := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
 		Subject:      pkix.Name{CommonName: "mx.example.test"},

@@ -114,7 +114,7 @@ func (g *gate) Read(b []byte) (n int, err error) {
 		}
 	}()
 	if g.peer.implicit && g.tls == nil && g.phase != phaseOver && !g.secure() {
-		g.phase = phaseOver
+		g.phase, g.out = phaseOver, nil // the greeting is not for eyes in clear
 	}
 	for {
 		if len(g.pending) > 0 {

@@ -166,6 +166,10 @@ func (d *dock) dial(t testing.TB) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return d.wire(t, c)
+}
+
+func (d *dock) wire(t testing.TB, c net.Conn) *wire {
 	t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(patience))
 	return &wire{t, c, bufio.NewReader(c)}
