@@ -2,7 +2,7 @@
 # One static binary in an image with nothing else: no shell, no package manager, not root.
 #
 #   docker build -t sealpost .
-#   docker run -v sealpost:/var/lib/sealpost -v ./sealpost.toml:/etc/sealpost/sealpost.toml:ro -p 587:587 sealpost
+#   docker run -v sealpost:/var/lib/sealpost -v ./etc:/etc/sealpost:ro -p 587:587 sealpost   # etc/: sealpost.toml, tls.crt, tls.key
 
 FROM golang:1.26-bookworm AS build
 WORKDIR /src
@@ -17,7 +17,6 @@ RUN mkdir -p /out/var/lib/sealpost && chown 65532:65532 /out/var/lib/sealpost &&
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /out/sealpost /usr/bin/sealpost
 COPY --from=build --chown=65532:65532 /out/var/lib/sealpost /var/lib/sealpost
-COPY deploy/sealpost.toml /etc/sealpost/sealpost.toml
 USER 65532:65532
 VOLUME /var/lib/sealpost
 # 587 and 465 submission, 8025 metrics, health and status. An unprivileged port range is set by the
@@ -25,6 +24,6 @@ VOLUME /var/lib/sealpost
 EXPOSE 587 465 8025
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 \
-    CMD ["/usr/bin/sealpost", "healthcheck", "--config", "/etc/sealpost/sealpost.toml"]
+    CMD ["/usr/bin/sealpost", "healthcheck"]
 ENTRYPOINT ["/usr/bin/sealpost"]
 CMD ["serve", "--config", "/etc/sealpost/sealpost.toml"]

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -229,6 +230,10 @@ func TestEnvironment(t *testing.T) {
 		{name: "a bracket that is no list", env: []string{"SEALPOST_HTTP__LISTEN=[::1]:80"}, get: func(c *Config) any { return c.HTTP.Listen }, want: "[::1]:80"},
 		{name: "by number", text: two, env: []string{"SEALPOST_SUBMISSION__1__LISTEN=127.0.0.1:3"}, get: func(c *Config) any { return c.Submission[1].Listen }, want: "127.0.0.1:3"},
 		{name: "one more", text: two, env: []string{"SEALPOST_SUBMISSION__2__LISTEN=127.0.0.1:3"}, get: func(c *Config) any { return len(c.Submission) }, want: 3},
+		{name: "a table as TOML", env: []string{`SEALPOST_SERVER__LOG={ format = "json", level = "warn" }`},
+			get: func(c *Config) any { return c.Server.Log }, want: Log{LogJSON, slog.LevelWarn, false}},
+		{name: "a table that is none", env: []string{"SEALPOST_SERVER__LOG=json"}, problem: `SEALPOST_SERVER__LOG: server.log is "json" in place of a table`},
+		{name: "empty words", env: []string{"SEALPOST___=1", "SEALPOST_DELIVERY__=1", "SEALPOST_SUBMISSION__0__=1"}, problem: `SEALPOST_SUBMISSION__0__: the variable names the unknown key ""`},
 		{name: "emptied", env: []string{"SEALPOST_HTTP__LISTEN="}, get: func(c *Config) any { return c.HTTP.Listen }, want: ""},
 		{name: "not ours", env: []string{"SEALPOST_PORT_25_TCP=tcp://10.0.0.1:25", "SEALPOST_CONFIG=x", "OTHER__KEY=1"}, get: func(c *Config) any { return c.Delivery.Port }, want: 25},
 		{name: "which listener", text: two, env: []string{"SEALPOST_SUBMISSION__LISTEN=127.0.0.1:3"}, problem: "SEALPOST_SUBMISSION__LISTEN: the variable does not say which of the 2"},
@@ -253,6 +258,37 @@ func TestEnvironment(t *testing.T) {
 				t.Errorf("%v, want %v", got, test.want)
 			}
 		})
+	}
+}
+
+// TestNotes: what is accepted without effect is said, with its line.
+func TestNotes(t *testing.T) {
+	c := mustParse(t, "server.hostname = \"relay\"\n[policy]\nmta_sts = true\ninsecure_mx_dane = false\ndowngrade_hold = \"4h\"\n"+
+		"[queue]\nencryption.enabled = true\n[[submission]]\nmax_recipients = 5\n")
+	var got []string
+	for _, n := range c.Notes {
+		got = append(got, n.String()[:len("test.toml:1:1")])
+	}
+	slices.Sort(got)
+	if want := []string{"test.toml:1:1", "test.toml:3:1", "test.toml:5:1", "test.toml:7:2", "test.toml:9:1"}; !slices.Equal(got, want) {
+		t.Errorf("notes %v, want %v: %v", got, want, c.Notes)
+	}
+}
+
+// TestPlaces: lines and columns hold with a byte order mark, CRLF line ends and
+// letters of several octets.
+func TestPlaces(t *testing.T) {
+	text := "\ufeff# \u00fcber\r\n[delivery]\r\nport = 25 # \u00fc\r\n\r\n[[policy.rule]]\r\nnote = \"\u00fc\u00fc\"\r\nmatch = { stream = [\"\u00fc\"], domain = [\"*\"] }\r\n" +
+		"floor = \"x\r\n[retry]\r\ngive_up = 1\r\n"
+	_, err := Parse("test.toml", []byte(text), nil)
+	var list Errors
+	if !errors.As(err, &list) || len(list) != 3 {
+		t.Fatalf("problems:\n%v", err)
+	}
+	for i, want := range [][2]int{{7, 37}, {8, 11}, {10, 11}} {
+		if p := list[i]; p.Line != want[0] || p.Column != want[1] {
+			t.Errorf("%s: want %v", p, want)
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ func (o override) at() position { return position{file: o.name} }
 func (o override) apply(t table, n *node, path []string) {
 	name := path[0]
 	if len(path) == 1 {
-		if t.field(name) == nil {
+		if t.field(name) == nil && t.child(name) == nil {
 			o.unknown(t, path[0])
 			return
 		}

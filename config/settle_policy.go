@@ -13,6 +13,8 @@ func (s *settler) policy() {
 	p := &s.config.Policy
 	base := &p.Ruleset.Default
 	base.Name = "default"
+	p.Ruleset.DANE, p.Ruleset.InsecureMXDANE = p.DANE, p.InsecureMXDANE
+	s.unbuilt(p)
 	if s.given(p, "fallback") {
 		s.ladder(p, base, "policy")
 	} else {
@@ -30,6 +32,18 @@ func (s *settler) policy() {
 		}
 		s.known(r)
 		s.reachable(i)
+	}
+}
+
+// unbuilt notes what is asked for in so many words, does not exist yet, and does
+// no harm by its absence: a floor is kept all the same.
+func (s *settler) unbuilt(p *Policy) {
+	const mend = "nothing to do: it is for a later version"
+	if s.given(p, "mta_sts") && p.MTASTS {
+		s.report.note(s.at(p, "mta_sts"), "policy.mta_sts is not available in this version: MTA-STS policies are not fetched", mend)
+	}
+	if s.given(p, "downgrade_hold") && p.DowngradeHold > 0 {
+		s.report.note(s.at(p, "downgrade_hold"), "policy.downgrade_hold is not available in this version: a weaker answer of a host is not held against it", mend)
 	}
 }
 

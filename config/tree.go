@@ -132,6 +132,9 @@ func (b *builder) build() (fault *unstable.ParserError, done int) {
 func (b *builder) place(offset int) position {
 	offset = min(max(offset, 0), len(b.text))
 	line := sort.SearchInts(b.lines, offset+1) - 1
+	if far := offset - b.lines[line]; far > 10_000 {
+		return position{b.file, line + 1, far + 1} // in octets: nobody counts there
+	}
 	col := utf8.RuneCount(b.text[b.lines[line]:offset]) + 1
 	return position{b.file, line + 1, col}
 }

@@ -165,6 +165,12 @@ type postmaster struct {
 	got []queue.Notice
 }
 
+func (p *postmaster) notices() []queue.Notice {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.got)
+}
+
 func (p *postmaster) Compose(n queue.Notice) (*queue.Draft, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -317,7 +323,7 @@ func TestRetrySchedule(t *testing.T) {
 			t.Errorf("%d tries in a day", n)
 		}
 		var kinds []string
-		for _, n := range p.got {
+		for _, n := range p.notices() {
 			kinds = append(kinds, fmt.Sprint(n.Kind, " ", n.Recipients[0].State, " ", n.Recipients[0].Last.Failure.Reason, " ",
 				n.Now.Sub(start).Round(time.Hour), " ", string(n.Original[:11])))
 		}
@@ -325,7 +331,7 @@ func TestRetrySchedule(t *testing.T) {
 		if len(kinds) != 2 || kinds[1] != want[1] || !strings.HasPrefix(kinds[0], "delayed pending reply-temporary") {
 			t.Errorf("notices %q, want %q", kinds, want)
 		}
-		if d := p.got[0].Now.Sub(start); d < 4*time.Hour || d > 5*time.Hour+12*time.Minute {
+		if d := p.notices()[0].Now.Sub(start); d < 4*time.Hour || d > 5*time.Hour+12*time.Minute {
 			t.Errorf("the delay notice came after %v", d)
 		}
 		// Expired, its entry and its notice are one commit.
@@ -524,16 +530,19 @@ func TestExpiry(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(91 * time.Second)
-		if len(p.got) != 1 || p.got[0].Recipients[0].Address.Local != "own" || tries != 3 {
-			t.Fatalf("after its own time: %d notices, %d tries", len(p.got), tries)
+		synctest.Wait()
+		if len(p.notices()) != 1 || p.notices()[0].Recipients[0].Address.Local != "own" || tries != 3 {
+			t.Fatalf("after its own time: %d notices, %d tries", len(p.notices()), tries)
 		}
 		time.Sleep(24*time.Hour - 92*time.Second)
-		if len(p.got) != 1 {
+		synctest.Wait()
+		if len(p.notices()) != 1 {
 			t.Fatal("a held message expired early")
 		}
 		time.Sleep(2 * time.Second)
-		if len(p.got) != 2 || p.got[1].Recipients[0].Last.Failure.Reason != policy.ReplyTemporary {
-			t.Fatalf("a held message did not expire: %+v", p.got)
+		synctest.Wait()
+		if len(p.notices()) != 2 || p.notices()[1].Recipients[0].Last.Failure.Reason != policy.ReplyTemporary {
+			t.Fatalf("a held message did not expire: %+v", p.notices())
 		}
 		h.stop()
 		// Accepted, then nobody runs for longer than its time.
@@ -541,12 +550,13 @@ func TestExpiry(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(25 * time.Hour)
+		synctest.Wait()
 		h2 := run(t, o, deliver)
 		h2.store = h.store
 		synctest.Wait()
 		h2.stop()
-		if len(p.got) != 3 || p.got[2].Recipients[0].State != queue.Expired {
-			t.Errorf("%d notices, want a third one for what expired while nobody ran", len(p.got))
+		if len(p.notices()) != 3 || p.notices()[2].Recipients[0].State != queue.Expired {
+			t.Errorf("%d notices, want a third one for what expired while nobody ran", len(p.notices()))
 		}
 		h2.journal()
 		if left := h2.entries(); len(left) != 0 {
@@ -568,8 +578,8 @@ func TestNoticeOfNotice(t *testing.T) {
 		h.enqueue("a@one.example")
 		synctest.Wait()
 		h.stop()
-		if len(p.got) != 1 {
-			t.Errorf("%d notices, want 1", len(p.got))
+		if len(p.notices()) != 1 {
+			t.Errorf("%d notices, want 1", len(p.notices()))
 		}
 		if left := h.entries(); len(left) != 0 {
 			t.Errorf("%d envelopes are left", len(left))

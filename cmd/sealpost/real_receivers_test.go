@@ -178,7 +178,7 @@ func readLog(path string) string {
 	if err != nil {
 		return err.Error()
 	}
-	return string(b)
+	return string(b[max(0, len(b)-8<<10):]) // the end of it
 }
 
 func uid(t *testing.T, name string) int {
@@ -236,8 +236,12 @@ func TestRealReceivers(t *testing.T) {
 			z.MX(domain, 10, r.name)
 			z.A(r.name, r.host)
 			s, submission := serveTo(t, z, ca, r.port)
-			big := "Subject: big\r\nFrom: a@sealpost.test\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 20_000)
-			wants := []string{invitation("a@sealpost.test", "b@"+domain), "Subject: small\r\nFrom: a@sealpost.test\r\n\r\n.\r\n", big}
+			head, _, _ := strings.Cut(invitation("a@sealpost.test", "b@"+domain), "MIME-Version:")
+			wants := []string{
+				invitation("a@sealpost.test", "b@"+domain),
+				head + "\r\n.\r\n",
+				head + "\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 20_000),
+			}
 			for i, want := range wants {
 				to := []string{fmt.Sprintf("b%d@%s", i, domain)}
 				if err := smtp.SendMail(submission, nil, "a@sealpost.test", to, []byte(want)); err != nil {

@@ -73,9 +73,7 @@ func (g *gathering) facts(ctx context.Context, d policy.Domain) policy.Facts {
 		}
 		hosts = g.exchangers(d, mx.Records)
 	}
-	hosts, f.Self = cut(hosts, func(i int) bool {
-		return s.guard.named(hosts[i].Name) || f.Implicit && s.guard.named(mx.Name)
-	})
+	hosts, f.Self = cut(hosts, func(i int) bool { return s.guard.named(hosts[i].Name) })
 	hosts = hosts[:min(len(hosts), maxHosts)]
 	ours := g.resolve(ctx, hosts)
 	hosts, byAddress := cut(hosts, func(i int) bool { return ours[i] })

@@ -161,6 +161,26 @@ func TestStreamRetriesOnAFreshConnection(t *testing.T) {
 	}
 }
 
+// The same when the query had gone out already on the connection that was there.
+func TestStreamRetriesALostQuery(t *testing.T) {
+	t.Parallel()
+	s := serveTCP(t, func(n int, c net.Conn) {
+		writeReply(c, readQuery(c))
+		if readQuery(c) != nil && n > 1 {
+			t.Error("the second connection was to have one query")
+		}
+	})
+	_, ask := tcpOnly(t, s.addr)
+	for range 2 {
+		if _, err := ask("d.example."); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.connections(); got != 2 {
+		t.Errorf("%d connections", got)
+	}
+}
+
 // A server that closes without an answer is not asked for ever.
 func TestStreamGivesUp(t *testing.T) {
 	t.Parallel()

@@ -37,14 +37,22 @@ func TestHistory(t *testing.T) {
 
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(3) {
-		storetest.Crash(t, newDisk(t), seed, 100)
+	seeds, steps := uint64(3), 100
+	if raceDetector {
+		seeds, steps = 1, 60
+	}
+	for seed := range seeds {
+		storetest.Crash(t, newDisk(t), seed, steps)
 	}
 }
 
 func TestCrashInFlight(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(2) {
-		storetest.CrashInFlight(t, newDisk(t), seed, 30)
+	seeds, rounds := uint64(2), 20
+	if raceDetector {
+		seeds, rounds = 1, 12
+	}
+	for seed := range seeds {
+		storetest.CrashInFlight(t, newDisk(t), seed, rounds)
 	}
 }

@@ -21,8 +21,8 @@ type Options struct {
 	// them or not (an hour of slack); 0: never.
 	Retention time.Duration
 	Logger    *slog.Logger // nil: discard
-	// Fatal ends the process when the disk failed under the log; it must not
-	// return. nil: os.Exit. The code is 3.
+	// Fatal ends the process when the disk failed under the log; it must neither
+	// return nor panic, for Pebble's locks are held. nil: os.Exit. The code is 3.
 	Fatal func(code int)
 
 	fs vfs.FS // tests: another file system
@@ -90,7 +90,7 @@ func Open(o Options) (*Store, error) {
 // settings are Pebble's, for a store where most values live for a moment.
 func settings(o *Options, log logger, lock *pebble.Lock) *pebble.Options {
 	return &pebble.Options{
-		FS:   o.fs,
+		FS:   walFS{o.fs, log},
 		Lock: lock,
 		// Pinned: a newer format cannot be undone. The next ones only bring value separation.
 		FormatMajorVersion: pebble.FormatTableFormatV6,

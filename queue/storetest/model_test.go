@@ -13,7 +13,7 @@ func TestModel(t *testing.T) {
 
 func TestModelHistory(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(20) {
-		Compare(t, NewModel(), seed, 500)
+	for seed := range uint64(10) {
+		Compare(t, NewModel(), seed, 300)
 	}
 }

@@ -81,10 +81,7 @@ func (w *world) must(err error) {
 // draft makes a random insertion.
 func (w *world) draft(maxBody int) (*queue.Insertion, *content) {
 	id := queue.NewID(w.now.Add(time.Duration(w.n) * time.Millisecond))
-	c := &content{record: fmt.Appendf(nil, "record %s", id), body: make([]byte, w.rng.IntN(maxBody))}
-	for i := range c.body {
-		c.body[i] = byte(w.n + i)
-	}
+	c := &content{record: fmt.Appendf(nil, "record %s", id), body: pattern(id, w.rng.IntN(maxBody))}
 	in := &queue.Insertion{ID: id, Body: bytes.NewReader(c.body), Finish: func(size int64) ([]byte, []byte, error) {
 		if size != int64(len(c.body)) {
 			return nil, nil, fmt.Errorf("size %d, want %d", size, len(c.body))

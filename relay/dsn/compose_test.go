@@ -227,6 +227,37 @@ func TestFieldsAbsent(t *testing.T) {
 	}
 }
 
+// RFC 3464 2.3.5: a host of which only DNS was asked had no part in it.
+func TestRemoteMTA(t *testing.T) {
+	t.Parallel()
+	for reason, want := range map[policy.Reason]string{
+		policy.TLSAUnknown: "", policy.NoAddress: "", policy.HeldAfterChange: "",
+		policy.ConnectTimeout: "dns; mx1.example.net", policy.STARTTLSMissing: "dns; mx1.example.net",
+	} {
+		n := notice()
+		n.Recipients[0].Last.Reply, n.Recipients[0].Last.Failure = nil, &policy.Failure{Reason: reason, Host: "mx1.example.net"}
+		_, content := compose(t, n)
+		if got := open(t, content).fields[1].Get("Remote-MTA"); got != want {
+			t.Errorf("%s: Remote-MTA %q, want %q", reason, got, want)
+		}
+	}
+}
+
+// RFC 5322 2.1.1: whatever comes in, no line is over the limit.
+func TestLongWords(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("ж", 1200)
+	n := notice()
+	n.Message.EnvelopeID, n.Recipients[0].ORcpt = strings.Repeat("e", 3000), "rfc822;"+strings.Repeat("r", 3000)
+	n.Recipients[0].Last.Reply.Text, n.Recipients[0].Last.Failure.Detail = long, long
+	_, content := compose(t, n)
+	checkWire(t, content)
+	o := open(t, content)
+	if got := strings.ReplaceAll(o.fields[0].Get("Original-Envelope-Id"), " ", ""); got != n.Message.EnvelopeID {
+		t.Errorf("%d octets of the envelope identifier are left", len(got))
+	}
+}
+
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	reply := func(code int, status string) *queue.Reply { return &queue.Reply{Code: code, Status: status, Text: "x"} }

@@ -228,8 +228,8 @@ func attemptRowOf(a *relay.Attempt, now time.Time) attemptRow {
 		}
 	}
 	row.Word, row.Outcome = outcome(delivered, deferred, bounced)
-	if a.Failure != nil {
-		row.Reason = a.Failure.Reason.English() // its Detail may hold the remote's words
+	if r := reason(a); r != policy.ReasonUnset {
+		row.Reason = r.English() // a Detail may hold the remote's words
 	}
 	for _, t := range a.Trace {
 		row.Steps = append(row.Steps, stepWords(t))
@@ -242,6 +242,25 @@ func attemptRowOf(a *relay.Attempt, now time.Time) attemptRow {
 		row.Why = append(row.Why, why)
 	}
 	return row
+}
+
+// reason is why an attempt did not deliver to everybody; else why it did no better
+// than it did; unset when there was nothing better to want.
+func reason(a *relay.Attempt) policy.Reason {
+	switch {
+	case a.Failure != nil:
+		return a.Failure.Reason
+	case a.Achieved == policy.Encrypted && a.Evidence.WebPKI != nil:
+		return a.Evidence.WebPKI.Reason
+	case a.Achieved >= policy.Encrypted:
+		return policy.ReasonUnset
+	}
+	for i := len(a.Trace) - 1; i >= 0; i-- {
+		if t := &a.Trace[i]; t.Reason.MayLower() {
+			return t.Reason
+		}
+	}
+	return policy.ReasonUnset
 }
 
 // outcome says what became of the recipients; word is the worst of it.

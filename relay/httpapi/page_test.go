@@ -14,6 +14,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sealpost/sealpost/policy"
+	"github.com/sealpost/sealpost/relay"
 )
 
 func pageServer() *Server {
@@ -52,6 +55,29 @@ func TestPage(t *testing.T) {
 		if err := os.WriteFile(out, w.Body.Bytes(), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestReason(t *testing.T) {
+	t.Parallel()
+	tried := func(r policy.Reason) policy.Tried { return policy.Tried{Rung: policy.Modern, Reason: r} }
+	for _, tt := range []struct {
+		name string
+		a    relay.Attempt
+		want policy.Reason
+	}{
+		{"a failure goes before all", relay.Attempt{Achieved: policy.Plaintext, Failure: &policy.Failure{Reason: policy.ReplyTemporary}, Trace: policy.Trace{tried(policy.STARTTLSMissing)}}, policy.ReplyTemporary},
+		{"why in the clear", relay.Attempt{Achieved: policy.Plaintext, Trace: policy.Trace{tried(policy.STARTTLSMissing), tried(policy.ConnectRefused), {Rung: policy.Clear}}}, policy.STARTTLSMissing},
+		{"why nobody vouches", relay.Attempt{Achieved: policy.Encrypted, Evidence: policy.Evidence{WebPKI: &policy.Failure{Reason: policy.CertificateExpired}}}, policy.CertificateExpired},
+		{"well protected, at the second host", relay.Attempt{Achieved: policy.Verified, Trace: policy.Trace{tried(policy.STARTTLSMissing), tried(policy.ReasonUnset)}}, policy.ReasonUnset},
+		{"nothing known", relay.Attempt{}, policy.ReasonUnset},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := reason(&tt.a); got != tt.want {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
 	}
 }
 

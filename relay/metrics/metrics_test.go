@@ -215,6 +215,10 @@ func TestAttempted(t *testing.T) {
 			`sealpost_refusals_total{basis="rule",reason="certificate-expired"}`:     1,
 			`sealpost_tls_failures_total{basis="rule",reason="certificate-expired"}`: 1,
 		}, 0},
+		{"one of two delivered: not kept back", func(a *relay.Attempt) {
+			a.Outcomes[1] = relay.AttemptOutcome{Recipient: 1, Kind: queue.DeferredNow}
+			a.Failure = &policy.Failure{Reason: policy.CertificateExpired}
+		}, map[string]float64{`sealpost_refusals_total{basis="default",reason="certificate-expired"}`: 0}, 0},
 		{"connection trouble is no refusal", func(a *relay.Attempt) {
 			a.Achieved, a.Outcomes, a.Trace[0].Reason = policy.Unset, nil, policy.ConnectTimeout
 			a.Failure = &policy.Failure{Reason: policy.ConnectTimeout}

@@ -295,7 +295,7 @@ func (c caller) send(d *dialogue) error {
 }
 
 func newCaller(a *authority, name string) caller {
-	return caller{roots: a.roots, name: name, wait: 500 * time.Millisecond, from: "sender@client.test", to: []string{"reader@example.test"},
+	return caller{roots: a.roots, name: name, wait: 20 * time.Second, from: "sender@client.test", to: []string{"reader@example.test"},
 		body: "Subject: test\r\n\r\n.dots\r\n..\r\n" + strings.Repeat("line\r\n", 50)}
 }
 

@@ -38,6 +38,9 @@ func TestKinds(t *testing.T) {
 				t.Errorf("certificate %s", k.Certificate)
 			}
 			c := newCaller(a, "mx.test")
+			if strings.Contains(k.Name, "stall") || strings.Contains(k.Name, "frozen") {
+				c.wait = 2 * time.Second // the only kinds that are waited for
+			}
 			o := c.call(h.Addr().String())
 			if o.kind != k.First || o.level != k.Level && k.Level != policy.Unset {
 				t.Errorf("the first call: %v at %s (%v), want %v at %s", o.kind, o.level, o.err, k.First, k.Level)
@@ -254,6 +257,28 @@ func TestClearEnvelopes(t *testing.T) {
 	}
 	if c := h.ClearEnvelopes(); len(c) != 1 || c[0].Line != "mail from:<secret@b.test>" || c[0].Secure {
 		t.Errorf("in clear: %v", c)
+	}
+}
+
+// TestSink: a sink counts and keeps nothing.
+func TestSink(t *testing.T) {
+	t.Parallel()
+	h := start(t, Behaviour{Sink: true})
+	w := dial(t, h)
+	for i := range 3 {
+		w.say("HELO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nRCPT TO:<e@d.test>\r\nDATA\r\n")
+		w.want("250", "250", "250", "250", "354")
+		w.say("..x\r\n.\r\n")
+		w.want("250")
+		if err := h.AwaitStats(soon(t), func(s Stats) bool { return s.Messages == i+1 }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := h.Stats(), (Stats{Sessions: 1, Open: 1, Messages: 3, Finished: 3, Recipients: 6, Bytes: 12, ClearEnvelopes: 12}); got != want {
+		t.Errorf("stats %+v, want %+v", got, want)
+	}
+	if len(h.Messages()) != 0 || len(h.Commands()) != 0 {
+		t.Error("a sink keeps messages")
 	}
 }
 

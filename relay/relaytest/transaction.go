@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -230,13 +231,8 @@ func (s *session) keep(b []byte) {
 // bdat reads one chunk (RFC 3030 2). Chunks of a transaction that failed are read
 // and thrown away.
 func (s *session) bdat(arg string) (string, error) {
-	words := strings.Fields(arg)
-	size, err := int64(-1), error(nil)
-	if len(words) > 0 {
-		size, err = strconv.ParseInt(words[0], 10, 64)
-	}
-	last := len(words) == 2 && strings.EqualFold(words[1], "LAST")
-	if err != nil || size < 0 || len(words) > 2 || len(words) == 2 && !last {
+	size, last, err := chunkSize(arg)
+	if err != nil {
 		s.breach("BDAT %q", arg)
 		_, _ = s.say(BDAT, arg, "501 5.5.4 BDAT size [LAST]")
 		return "", errOver // where the next command begins, nobody knows
@@ -253,7 +249,7 @@ func (s *session) bdat(arg string) (string, error) {
 		_ = s.w.Flush()
 		return "", s.then(a.Then)
 	}
-	usual := "250 2.0.0 " + words[0] + " octets received"
+	usual := fmt.Sprintf("250 2.0.0 %d octets received", size)
 	ok := s.open && len(s.draft.Recipients) > 0 && s.offers("CHUNKING")
 	switch {
 	case !s.offers("CHUNKING"):
@@ -261,7 +257,11 @@ func (s *session) bdat(arg string) (string, error) {
 	case !ok:
 		usual = "503 5.5.1 no recipients"
 	}
-	if err := s.chunk(size, ok); err != nil {
+	take := s.keep
+	if !ok {
+		take = func([]byte) {}
+	}
+	if err := s.chunk(size, take); err != nil {
 		return "", errOver
 	}
 	if ok && last {
@@ -282,8 +282,21 @@ func (s *session) bdat(arg string) (string, error) {
 	return said, err
 }
 
-// chunk reads the octets of a chunk, to keep them or not.
-func (s *session) chunk(size int64, keep bool) error {
+// chunkSize reads "size [LAST]" (RFC 3030 2).
+func chunkSize(arg string) (size int64, last bool, err error) {
+	words := strings.Fields(arg)
+	if len(words) == 2 && strings.EqualFold(words[1], "LAST") {
+		words, last = words[:1], true
+	}
+	if len(words) != 1 {
+		return 0, false, errors.New("relaytest: BDAT size [LAST]")
+	}
+	n, err := strconv.ParseUint(words[0], 10, 62)
+	return int64(n), last, err
+}
+
+// chunk reads the octets of a chunk.
+func (s *session) chunk(size int64, take func([]byte)) error {
 	if s.r.Buffered() == 0 {
 		if err := s.w.Flush(); err != nil {
 			return err
@@ -294,9 +307,7 @@ func (s *session) chunk(size int64, keep bool) error {
 		if len(part) == 0 {
 			return err
 		}
-		if keep {
-			s.keep(part)
-		}
+		take(part)
 		n, _ := s.r.Discard(len(part))
 		size -= int64(n)
 	}

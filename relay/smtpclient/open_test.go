@@ -8,6 +8,8 @@ import (
 )
 
 // The ways in which an opening can go wrong, by phase.
+// S3 and S6 are in all of them: our own name goes out before STARTTLS too, and the
+// handshake has its own errors and deadline.
 func TestOpenFailures(t *testing.T) {
 	t.Parallel()
 	const ehlo = "S: 220 mx\nC: EHLO relay.test\n"
@@ -33,18 +35,18 @@ func TestOpenFailures(t *testing.T) {
 		{"greeting garbage", "S: SSH-2.0-OpenSSH\nGONE", policy.Modern, policy.ProtocolError, "", false},
 		{"greeting binary", "S> \"\\x16\\x03\\x01\\x00\\n\"\nGONE", policy.Modern, policy.ProtocolError, "", false},
 		{"two greetings", "S: 220 mx\nS: 220 mx\nC: QUIT", policy.Modern, policy.ProtocolError, "", false},
-		{"greeting without end", strings.Repeat("S: 220-mx\n", 101) + "GONE", policy.Modern, policy.ProtocolError, "", false},
+		{"S17 greeting without end", strings.Repeat("S: 220-mx\n", 101) + "GONE", policy.Modern, policy.ProtocolError, "", false},
 		{"greeting too big", strings.Repeat("S: 220-"+long+"\n", 23) + "GONE", policy.Modern, policy.ProtocolError, "", false},
 		{"EHLO 4xx", ehlo + "S: 450 later\nC: QUIT", policy.Modern, policy.EHLOTemporary, "", false},
 		{"EHLO 421", ehlo + "S: 421 4.3.0 later\nGONE", policy.Modern, policy.EHLOTemporary, "4.3.0", false},
-		{"EHLO 550", ehlo + "S: 550 5.7.1 no\nC: QUIT", policy.Modern, policy.EHLOPermanent, "5.7.1", false},
-		{"EHLO 501", ehlo + "S: 501 no\nC: QUIT", policy.Modern, policy.EHLOPermanent, "", false},
+		{"S20 EHLO 550", ehlo + "S: 550 5.7.1 no\nC: QUIT", policy.Modern, policy.EHLOPermanent, "5.7.1", false},
+		{"S20 EHLO 501", ehlo + "S: 501 no\nC: QUIT", policy.Modern, policy.EHLOPermanent, "", false},
 		{"EHLO 354", ehlo + "S: 354 no\nC: QUIT", policy.Modern, policy.ProtocolError, "", false},
 		{"EHLO dropped", ehlo + "DROP", policy.Modern, policy.ConnectionLost, "", false},
 		{"EHLO stalls", ehlo + "STALL", policy.Modern, policy.ReplyTimeout, "", true},
-		{"EHLO without end", ehlo + strings.Repeat("S: 250-X\n", 101) + "GONE", policy.Modern, policy.ProtocolError, "", false},
+		{"S17 EHLO without end", ehlo + strings.Repeat("S: 250-X\n", 101) + "GONE", policy.Modern, policy.ProtocolError, "", false},
 		{"HELO 5xx", ehlo + "S: 502 eh?\nC: HELO relay.test\nS: 550 no\nC: QUIT", policy.Clear, policy.EHLOPermanent, "", false},
-		{"HELO host has no TLS", ehlo + "S: 500 eh?\nC: HELO relay.test\nS: 250 mx\nC: QUIT", policy.Modern, policy.STARTTLSMissing, "", false},
+		{"S20 HELO host has no TLS", ehlo + "S: 500 eh?\nC: HELO relay.test\nS: 250 mx\nC: QUIT", policy.Modern, policy.STARTTLSMissing, "", false},
 		{"no STARTTLS", ehlo + "S: 250-mx\nS: 250 SIZE\nC: QUIT", policy.Modern, policy.STARTTLSMissing, "", false},
 		{"STARTTLS in the name line only", ehlo + "S: 250 STARTTLS\nC: QUIT", policy.Modern, policy.STARTTLSMissing, "", false},
 		{"STARTTLS 454", offer + "S: 454 4.7.0 not now\nC: QUIT", policy.Modern, policy.STARTTLSTemporary, "4.7.0", false},

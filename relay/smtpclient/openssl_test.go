@@ -26,6 +26,8 @@ func TestRungsAgainstOpenSSL(t *testing.T) {
 	if err != nil {
 		t.Skip("openssl is not installed")
 	}
+	cert := filepath.Join(t.TempDir(), "cert.pem")
+	writeRSACertificate(t, cert)
 	const weak = "DEFAULT@SECLEVEL=0"
 	tests := []struct {
 		name     string
@@ -51,7 +53,7 @@ func TestRungsAgainstOpenSSL(t *testing.T) {
 				if i == 2 {
 					want, version = tt.legacy, tt.versions[1]
 				}
-				h := startOpenSSL(t, openssl, tt.args)
+				h := startOpenSSL(t, openssl, append([]string{"-cert", cert}, tt.args...))
 				p := newPool(t, options())
 				s, e, f := p.Open(t.Context(), step(h, rung))
 				if f != nil {
@@ -84,9 +86,8 @@ func startOpenSSL(t *testing.T, openssl string, args []string) netip.AddrPort {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	cert, socket := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "s")
-	writeRSACertificate(t, cert)
-	cmd := exec.Command(openssl, append([]string{"s_server", "-quiet", "-naccept", "1", "-unix", socket, "-cert", cert}, args...)...)
+	socket := filepath.Join(dir, "s")
+	cmd := exec.Command(openssl, append([]string{"s_server", "-quiet", "-naccept", "1", "-unix", socket}, args...)...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,10 @@
 
 package smtpclient
 
-import "net"
+import (
+	"context"
+	"net"
+)
 
 // socket is not looked into here: a session that died is noticed when it is used.
 type socket struct{}
@@ -10,3 +13,5 @@ type socket struct{}
 func socketOf(net.Conn) socket { return socket{} }
 
 func (socket) pending() bool { return false }
+
+func (socket) refusedBytes(context.Context) bool { return false }

@@ -3,9 +3,11 @@
 package smtpclient
 
 import (
+	"context"
 	"errors"
 	"net"
 	"syscall"
+	"time"
 )
 
 // socket is the socket below a connection; the zero value where there is none.
@@ -36,4 +38,32 @@ func (s socket) pending() bool {
 		found = !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR)
 	})
 	return found || err != nil
+}
+
+// refusedBytes reports, after the end of file, whether the host's socket was
+// closed before all that we sent was read: it answers with a reset then. That may
+// take a round trip.
+func (s socket) refusedBytes(ctx context.Context) bool {
+	if s.raw == nil {
+		return false
+	}
+	tick := time.NewTicker(resetTimeout / 50)
+	defer tick.Stop()
+	for range 50 {
+		code := 0
+		if err := s.raw.Control(func(fd uintptr) {
+			code, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR)
+		}); err != nil {
+			return false
+		}
+		if e := syscall.Errno(code); e == syscall.EPIPE || e == syscall.ECONNRESET {
+			return true
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return false
 }

@@ -3,13 +3,20 @@ package smtpclient
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/sealpost/sealpost/policy"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // watcher counts what an Observer is told.
 type watcher struct {
@@ -282,36 +289,112 @@ func TestDeadInThePool(t *testing.T) {
 		{"new one refused", []string{good + again + "S: 421 too many\nDROP", "S: 554 5.7.1 no\nC: QUIT"}, "greeting-permanent 5.7.1", 2, true},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			h := startHost(t, tt.scripts...)
-			w := &watcher{}
-			o := options()
-			o.Observer = w
-			p := newPool(t, o)
-			s := open1(t, p, step(h.addr, policy.Clear))
-			s.Send(t.Context(), mail(hello, "b@example.test"))
-			s.Release()
-			if s = open1(t, p, step(h.addr, policy.Clear)); s.c.element != nil {
-				t.Error("a session in use is among the idle ones")
+		for _, rung := range []policy.Rung{policy.Clear, policy.Modern} {
+			t.Run(tt.name+", "+rung.String(), func(t *testing.T) {
+				t.Parallel()
+				scripts := slices.Clone(tt.scripts)
+				for i, s := range scripts {
+					if rest, ok := strings.CutPrefix(s, "S: 220 mx\n"); ok && rung == policy.Modern {
+						scripts[i] = offerTLS + "TLS\n" + rest
+					}
+				}
+				h := startHost(t, scripts...)
+				w := &watcher{}
+				o := options()
+				o.Observer = w
+				p := newPool(t, o)
+				s := open1(t, p, step(h.addr, rung))
+				s.Send(t.Context(), mail(hello, "b@example.test"))
+				s.Release()
+				if s = open1(t, p, step(h.addr, rung)); s.c.element != nil {
+					t.Error("a session in use is among the idle ones")
+				}
+				if got := results(s.Send(t.Context(), mail(hello, "b@example.test"))); got[0] != tt.want {
+					t.Errorf("got %q, want %q", got[0], tt.want)
+				}
+				if s.c != nil && s.Reused() != tt.reused {
+					t.Errorf("Reused is %v", s.Reused())
+				}
+				s.Release()
+				p.Close()
+				if n := h.connections(); n != tt.conns {
+					t.Errorf("%d connections, want %d", n, tt.conns)
+				}
+				if n := p.held(); n != 0 {
+					t.Errorf("%d slots are still held", n)
+				}
+				if c := w.counts(); c[0] != c[1] {
+					t.Errorf("%d connections opened, %d closed", c[0], c[1])
+				}
+			})
+		}
+	}
+}
+
+// The host hangs up between Open and Send: the whole flight meets a closed socket,
+// whose reset proves that it was not read.
+func TestFlightMeetsClosedSocket(t *testing.T) {
+	t.Parallel()
+	good := greetAll + mailFrom + rcptB + chunk + ok + ok + ok
+	h := startHost(t, good+"WAIT\nDROP", good+"IDLE")
+	p := newPool(t, options())
+	s := open1(t, p, step(h.addr, policy.Clear))
+	s.Send(t.Context(), mail(hello, "b@example.test"))
+	s.Release()
+	s = open1(t, p, step(h.addr, policy.Clear))
+	if !s.Reused() {
+		t.Fatal("not reused")
+	}
+	h.gate <- struct{}{}
+	until(t, "the host to hang up", s.c.sys.pending)
+	if got := results(s.Send(t.Context(), mail(hello, "b@example.test"))); got[0] != "ok 250" {
+		t.Error(got)
+	}
+	if s.Reused() || h.connections() != 2 {
+		t.Errorf("Reused %v, %d connections", s.Reused(), h.connections())
+	}
+	s.Release()
+}
+
+// Policy, house rule 14: the connection that takes the place of a dead one is
+// judged too, and nothing is sent when it proves less.
+func TestReplacementIsJudged(t *testing.T) {
+	t.Parallel()
+	good, weak := newCertificate(t), newCertificate(t)
+	leaf, err := x509.ParseCertificate(good.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	const once = offerTLS + "TLS\nC: EHLO relay.test\nS: 250-mx\nS: 250 PIPELINING\n"
+	var n atomic.Int32
+	h := startHostTLS(t, func(c *tls.Config) {
+		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if n.Add(1) == 1 {
+				return &good, nil
 			}
-			if got := results(s.Send(t.Context(), mail(hello, "b@example.test"))); got[0] != tt.want {
-				t.Errorf("got %q, want %q", got[0], tt.want)
-			}
-			if s.c != nil && s.Reused() != tt.reused {
-				t.Errorf("Reused is %v", s.Reused())
-			}
-			s.Release()
-			p.Close()
-			if n := h.connections(); n != tt.conns {
-				t.Errorf("%d connections, want %d", n, tt.conns)
-			}
-			if n := p.held(); n != 0 {
-				t.Errorf("%d slots are still held", n)
-			}
-			if c := w.counts(); c[0] != c[1] {
-				t.Errorf("%d connections opened, %d closed", c[0], c[1])
-			}
-		})
+			return &weak, nil
+		}
+		c.Certificates = nil
+	}, once+mailFrom+rcptB+"C: DATA\nS: 421 bye\nDROP", once+"C: QUIT")
+	o := options()
+	o.Roots = x509.NewCertPool()
+	o.Roots.AddCert(leaf)
+	p := newPool(t, o)
+	st := step(h.addr, policy.Modern)
+	st.Target.Floor.Level = policy.Verified
+	open1(t, p, st).Release()
+	s, e, f := p.Open(t.Context(), st)
+	if f != nil {
+		t.Fatal(f)
+	}
+	if level, f := st.Judge(e); level != policy.Verified || f != nil || !s.Reused() {
+		t.Fatalf("level %v, %v, reused %v", level, f, s.Reused())
+	}
+	if got := results(s.Send(t.Context(), mail(hello, "b@example.test"))); got[0] != "certificate-untrusted" {
+		t.Error(got)
+	}
+	s.Release()
+	if n := p.held(); n != 0 {
+		t.Errorf("%d slots are still held", n)
 	}
 }

@@ -42,6 +42,7 @@ import (
 //	KEEP        put the content read by CHUNK into the host's bodies
 //	DROP        close the connection
 //	RESET       close it with a reset
+//	WAIT        wait until the test opens the gate
 //	STALL       send nothing, read nothing until the test is over
 //	IDLE        read until the client hangs up; anything but QUIT is an error
 //	GONE        read until the client hangs up; any octet is an error
@@ -51,6 +52,7 @@ type fakeHost struct {
 	tls   *tls.Config
 	ln    net.Listener
 	over  chan struct{} // closed when the test is over
+	gate  chan struct{} // WAIT takes one token
 	group sync.WaitGroup
 
 	mu     sync.Mutex
@@ -71,7 +73,7 @@ func startHostTLS(t *testing.T, change func(*tls.Config), scripts ...string) *fa
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &fakeHost{t: t, ln: ln, addr: netip.MustParseAddrPort(ln.Addr().String()), over: make(chan struct{})}
+	h := &fakeHost{t: t, ln: ln, addr: netip.MustParseAddrPort(ln.Addr().String()), over: make(chan struct{}), gate: make(chan struct{})}
 	h.tls = &tls.Config{Certificates: []tls.Certificate{newCertificate(t)}}
 	if change != nil {
 		change(h.tls)
@@ -210,6 +212,12 @@ func (a *actor) act(line string) error {
 		return err
 	case "KEEP":
 		a.keep()
+	case "WAIT":
+		select {
+		case <-a.h.gate:
+		case <-a.h.over:
+			return errOver
+		}
 	case "RESET":
 		_ = a.raw.(*net.TCPConn).SetLinger(0)
 		return errOver

@@ -41,7 +41,7 @@ func TestSend(t *testing.T) {
 		stall  bool
 		fit    bool // the session is good for another transaction
 	}{
-		{"one flight", greetAll + flight + ok + ok + ok + ok + end, [2]string{"ok 250", "ok 250"}, 1, false, true},
+		{"S15, S16 one flight", greetAll + flight + ok + ok + ok + ok + end, [2]string{"ok 250", "ok 250"}, 1, false, true},
 		{"one flight, replies of many lines", greetAll + flight + "S: 250-a\nS: 250 b\n" + ok + "S: 250-2.1.5 a\nS: 250-2.1.5 b\nS: 250 2.1.5 c\n" + ok + end, [2]string{"ok 250", "ok 250"}, 1, false, true},
 		{"one flight, a recipient refused", greetAll + flight + ok + "S: 550 5.1.1 no\n" + ok + ok + end, [2]string{"reply-permanent 5.1.1 550", "ok 250"}, 1, false, true},
 		{"one flight, 452 4.5.3 on a later recipient", greetAll + flight + ok + ok + "S: 452 4.5.3 too many\n" + ok + end, [2]string{"ok 250", "reply-temporary 4.5.3 452"}, 1, false, true},
@@ -59,7 +59,7 @@ func TestSend(t *testing.T) {
 		{"one flight, last reply stalls", greetAll + flight + ok + ok + ok + "STALL", [2]string{"uncertain", "uncertain"}, 1, true, false},
 		{"one flight, last reply is garbage", greetAll + flight + ok + ok + ok + "S: hm\nGONE", [2]string{"uncertain", "uncertain"}, 1, false, false},
 		{"one flight, 354 in its place", greetAll + flight + ok + ok + ok + "S: 354 hm\nGONE", [2]string{"uncertain", "uncertain"}, 1, false, false},
-		{"one flight, replies without end", greetAll + flight + ok + strings.Repeat("S: 250-x\n", 101) + "GONE", [2]string{"uncertain", "uncertain"}, 1, false, false},
+		{"S17 one flight, replies without end", greetAll + flight + ok + strings.Repeat("S: 250-x\n", 101) + "GONE", [2]string{"uncertain", "uncertain"}, 1, false, false},
 
 		{"group", greetGroup + group + ok + ok + ok + "S: 354 go\nBODY\n" + ok + end, [2]string{"ok 250", "ok 250"}, 1, false, true},
 		{"group, a recipient refused", greetGroup + group + ok + ok + "S: 550 5.1.1 no\nS: 354 go\nBODY\n" + ok + end, [2]string{"ok 250", "reply-permanent 5.1.1 550"}, 1, false, true},
@@ -88,7 +88,7 @@ func TestSend(t *testing.T) {
 		{"dialogue, DATA 5xx", greetPlain + plain + "S: 554 no\n" + end, [2]string{"reply-permanent 5.0.0 554", "reply-permanent 5.0.0 554"}, 0, false, true},
 		{"dialogue, DATA stalls", greetPlain + plain + "STALL", [2]string{"reply-timeout", "reply-timeout"}, 0, true, false},
 		{"dialogue, RCPT 251", greetPlain + mailFrom + ok + rcptB + "S: 251 elsewhere\n" + rcptC + ok + "C: DATA\nS: 354 go\nBODY\n" + ok + end, [2]string{"ok 250", "ok 250"}, 1, false, true},
-		{"dialogue, class and code do not fit", greetPlain + mailFrom + ok + rcptB + "S: 550 4.1.1 no\n" + rcptC + "S: 450 4.1.1.1 no\n" + end, [2]string{"reply-permanent 5.0.0 550", "reply-temporary 4.0.0 450"}, 0, false, true},
+		{"S29 dialogue, class and code do not fit", greetPlain + mailFrom + ok + rcptB + "S: 550 4.1.1 no\n" + rcptC + "S: 450 4.1.1.1 no\n" + end, [2]string{"reply-permanent 5.0.0 550", "reply-temporary 4.0.0 450"}, 0, false, true},
 		{"dialogue, a reply too many", greetPlain + plain + "S: 354 go\nBODY\n" + ok + ok + end, [2]string{"ok 250", "ok 250"}, 1, false, false},
 	}
 	for _, tt := range tests {
@@ -134,7 +134,7 @@ func TestSend(t *testing.T) {
 func TestResetOnlyAfterFailure(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, script string }{
-		{"one flight", greetAll +
+		{"S15, S16 one flight", greetAll +
 			mailFrom + rcptB + chunk + ok + ok + ok +
 			mailFrom + rcptB + chunk + ok + "S: 550 no\nS: 503 no\n" +
 			"C: RSET\n" + mailFrom + rcptB + chunk + ok + ok + ok + ok +
@@ -442,5 +442,16 @@ func TestContextEnds(t *testing.T) {
 			}
 			s.Release()
 		})
+	}
+}
+
+// S23, S25: the host's own words about the queue are kept, and that it hangs up at
+// once behind them, without hearing our QUIT, changes nothing.
+func TestQueuedAs(t *testing.T) {
+	t.Parallel()
+	h := startHost(t, greetAll+mailFrom+rcptB+chunk+ok+ok+"S: 250 2.6.0 queued as 4Xy1z\nRESET")
+	sent := sendOne(t, options(), h, mail(hello, "b@example.test"), "ok 250")
+	if got := *sent.Results[0].Reply; got != (queue.Reply{Code: 250, Status: "2.6.0", Text: "queued as 4Xy1z"}) {
+		t.Errorf("%+v", got)
 	}
 }

@@ -173,9 +173,9 @@ func (x *transaction) first(n int) bool {
 // lost handles the end of the connection, a reply that is none, or none in time.
 func (x *transaction) lost(err error) outcome {
 	c := x.s.c
-	// A reset says that the host did not take what we sent. A plain end of file
-	// after a whole message in one flight says nothing.
-	if x.first(0) && (isReset(err) || isEOF(err) && !x.ended) {
+	// A reset says that the host did not read all that we sent. A plain end of file
+	// after a whole message in one flight says nothing, unless the reset follows.
+	if x.first(0) && (isReset(err) || isEOF(err) && (!x.ended || c.sys.refusedBytes(x.ctx))) {
 		return stale
 	}
 	r := lostReason(x.ctx, err)

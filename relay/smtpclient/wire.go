@@ -21,6 +21,10 @@ const (
 	lateTimeout = 2 * time.Second
 	// quitTimeout bounds the writing of a QUIT, whose reply nobody waits for.
 	quitTimeout = time.Second
+	// ticketTimeout bounds the taking in of a TLS record that is there already.
+	ticketTimeout = 20 * time.Millisecond
+	// resetTimeout is how long the answer of a closed socket to our bytes may take.
+	resetTimeout = 500 * time.Millisecond
 	// flightSize is how many octets gather before they are written.
 	flightSize = 32 << 10
 )
@@ -130,9 +134,22 @@ func (w *wire) flush(timeout time.Duration) error {
 }
 
 // unexpected reports bytes from the host that no command of ours asked for, or
-// that the host has hung up. It does not block, and what it sees stays unread.
+// that the host has hung up. It waits only for the rest of what is there already,
+// and what it sees stays to be read.
 func (w *wire) unexpected() bool {
-	return w.r.Buffered() > 0 || w.sys.pending()
+	if w.r.Buffered() > 0 {
+		return true
+	}
+	if !w.sys.pending() {
+		return false
+	}
+	if w.conn == w.raw {
+		return true
+	}
+	// TLS has records of its own, such as a late session ticket: they are taken in.
+	w.timeout, w.armed = ticketTimeout, false
+	_, err := w.r.Peek(1)
+	return !isTimeout(err)
 }
 
 // abort ends the connection at once. The peer sees a reset, not an end of file,

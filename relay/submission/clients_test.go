@@ -63,7 +63,7 @@ s = smtplib.SMTP(host, int(port), local_hostname="python.example")
 s.starttls(context=ctx)
 s.login("app", "secret")
 s.sendmail("a@sender.example", ["b@rcpt.example"], "Subject: one\n\n.\ntext\n")
-s.sendmail("jürgen@sender.example", ["ü@rcpt.example"], "Subject: two ü\n\ntext\n".encode(), mail_options=["SMTPUTF8", "BODY=8BITMIME"])
+s.sendmail("jürgen@sender.example", ["ü@rcpt.example"], "Subject: two ü\r\n\r\ntext\r\n".encode(), mail_options=["SMTPUTF8", "BODY=8BITMIME"])
 try:
     s.sendmail("a@sender.example", ["b@[127.0.0.1]"], "x")
     sys.exit("a literal was accepted")

@@ -75,7 +75,7 @@ type envelope struct {
 // screen looks at one command line, without its CR LF, before go-smtp does. It
 // returns the line to hand on, or the reply that ends the command here.
 func (g *gate) screen(line []byte) (pass []byte, r *reply) {
-	word, arg, spaced := strings.Cut(string(line), " ")
+	word, arg, _ := strings.Cut(string(line), " ")
 	v := verbOf(word)
 	g.verb = v
 	if r := checkOctets(v, line, g.tx.utf8); r != nil {
@@ -97,16 +97,16 @@ func (g *gate) screen(line []byte) (pass []byte, r *reply) {
 	case verbRCPT:
 		return g.screenRCPT(arg)
 	case verbDATA:
-		if spaced {
+		if arg != "" {
 			return nil, errParameter("DATA takes none")
 		}
-		return line, g.needRecipients(false)
+		return line, g.needRecipients(v)
 	case verbBDAT:
 		return g.screenBDAT(line, arg)
 	case verbAUTH:
 		return line, g.screenAUTH(arg)
 	case verbSTARTTLS:
-		return nil, g.screenSTARTTLS(spaced)
+		return nil, g.screenSTARTTLS(arg)
 	}
 	return line, nil
 }
@@ -154,11 +154,11 @@ func (g *gate) needHello() *reply {
 	return nil
 }
 
-func (g *gate) needRecipients(chunked bool) *reply {
+func (g *gate) needRecipients(v verb) *reply {
 	switch {
 	case !g.tx.open:
 		return errSequence("MAIL and RCPT first")
-	case g.tx.bdat && !chunked:
+	case g.tx.bdat && v != verbBDAT:
 		return errSequence("only BDAT or RSET after BDAT") // RFC 3030 2
 	case g.tx.rcpts == 0:
 		return errNoRecipients()
@@ -206,7 +206,7 @@ func (g *gate) screenRCPT(arg string) ([]byte, *reply) {
 	if !ok {
 		return nil, errRecipient("path: RCPT TO:<address> expected")
 	}
-	if r := checkParams("RCPT", params, checkRcptParam); r != nil {
+	if r := checkParams(params, checkRcptParam); r != nil {
 		return nil, r
 	}
 	if strings.EqualFold(path, "postmaster") {
@@ -282,23 +282,23 @@ func parsePath(path string) (queue.Address, error) {
 
 // checkMailParams checks the parameters of MAIL and reports whether SMTPUTF8 is one.
 func (g *gate) checkMailParams(params string) (utf8 bool, r *reply) {
-	r = checkParams("MAIL", params, func(key, value string, valued bool) *reply {
-		switch key {
+	r = checkParams(params, func(p parameter) *reply {
+		switch p.key {
 		case "SIZE":
-			return g.checkSize(value)
+			return g.checkSize(p.value)
 		case "BODY":
-			if v := strings.ToUpper(value); v != "7BIT" && v != "8BITMIME" {
+			if v := strings.ToUpper(p.value); v != "7BIT" && v != "8BITMIME" {
 				return errParameter("BODY is 7BIT or 8BITMIME") // RFC 6152
 			}
 		case "SMTPUTF8":
 			utf8 = true
-			if valued {
+			if p.valued {
 				return errParameter("SMTPUTF8 takes none") // RFC 6531 3.4
 			}
 		case "REQUIRETLS":
-			return g.checkRequireTLS(valued)
+			return g.checkRequireTLS(p)
 		case "ENVID":
-			if len(value) > 100 {
+			if len(p.value) > 100 {
 				return errParameter("ENVID has more than 100 octets") // RFC 3461 4.4
 			}
 		case "RET", "AUTH":
@@ -323,9 +323,9 @@ func (g *gate) checkSize(value string) *reply {
 }
 
 // checkRequireTLS: the parameter exists only under TLS (RFC 8689 2).
-func (g *gate) checkRequireTLS(valued bool) *reply {
+func (g *gate) checkRequireTLS(p parameter) *reply {
 	switch {
-	case valued:
+	case p.valued:
 		return errParameter("REQUIRETLS takes none")
 	case g.tls != nil:
 		return nil
@@ -336,11 +336,11 @@ func (g *gate) checkRequireTLS(valued bool) *reply {
 	}
 }
 
-func checkRcptParam(key, value string, _ bool) *reply {
-	switch key {
+func checkRcptParam(p parameter) *reply {
+	switch p.key {
 	case "NOTIFY":
 	case "ORCPT":
-		if len(value) > 500 {
+		if len(p.value) > 500 {
 			return errParameter("ORCPT has more than 500 octets") // RFC 3461 4.2
 		}
 	default:
@@ -349,31 +349,38 @@ func checkRcptParam(key, value string, _ bool) *reply {
 	return nil
 }
 
+// parameter is one ESMTP parameter.
+type parameter struct {
+	key, value string // key in capitals
+	valued     bool   // there was a "="
+}
+
 // checkParams goes through " KEY=value KEY" (RFC 5321 4.1.2). go-smtp would take the
 // last of two equal keys in silence.
-func checkParams(command, params string, each func(key, value string, valued bool) *reply) *reply {
+func checkParams(params string, each func(parameter) *reply) *reply {
 	var seen [16]string
 	n := 0
-	for p := range strings.SplitSeq(params, " ") {
-		if p == "" {
+	for word := range strings.SplitSeq(params, " ") {
+		if word == "" {
 			continue
 		}
-		key, value, valued := strings.Cut(p, "=")
-		key = strings.ToUpper(key)
+		var p parameter
+		p.key, p.value, p.valued = strings.Cut(word, "=")
+		p.key = strings.ToUpper(p.key)
 		switch {
-		case !keyword(key) || strings.Contains(value, "=") || valued && value == "":
+		case !keyword(p.key) || strings.Contains(p.value, "=") || p.valued && p.value == "":
 			return errParameter("parameters are KEY or KEY=value")
 		case n == len(seen):
 			return errParameter("too many parameters")
 		}
 		for _, s := range seen[:n] {
-			if s == key {
+			if s == p.key {
 				return errParameter("a parameter was given twice")
 			}
 		}
-		seen[n] = key
+		seen[n] = p.key
 		n++
-		if r := each(key, value, valued); r != nil {
+		if r := each(p); r != nil {
 			return r
 		}
 	}
@@ -401,7 +408,7 @@ func (g *gate) screenBDAT(line []byte, arg string) ([]byte, *reply) {
 		g.ending = true // how much to skip is not known: nothing may be read on
 		return nil, errNoChunking()
 	}
-	r := g.needRecipients(true)
+	r := g.needRecipients(verbBDAT)
 	// go-smtp counts a chunk in 32 bits.
 	if r == nil && (size > math.MaxUint32 || int64(size) > g.door.maxBytes-g.tx.octets) {
 		r = errTooBig()
@@ -410,6 +417,9 @@ func (g *gate) screenBDAT(line []byte, arg string) ([]byte, *reply) {
 	if r != nil {
 		g.skip = int64(size)
 		return nil, r
+	}
+	if !g.tx.bdat {
+		g.taken = make(chan struct{})
 	}
 	g.tx.bdat, g.last = true, rest != ""
 	g.tx.octets += int64(size)
@@ -444,9 +454,9 @@ func validBase64(b []byte) bool {
 	return err == nil
 }
 
-func (g *gate) screenSTARTTLS(spaced bool) *reply {
+func (g *gate) screenSTARTTLS(arg string) *reply {
 	switch {
-	case spaced:
+	case arg != "":
 		return errParameter("STARTTLS takes none") // RFC 3207 4
 	case g.tls != nil:
 		return errSequence("TLS is on already")

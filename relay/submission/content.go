@@ -34,7 +34,8 @@ type content struct {
 	rules
 	src    io.Reader
 	lines  lineCheck
-	head   []byte // edited header, then what was read beyond it
+	head   []byte // edited header
+	rest   []byte // what was read beyond it
 	octets int64  // as received
 	ended  bool   // src came to its end
 	done   bool   // everything was handed out
@@ -58,7 +59,8 @@ func (c *content) readHeader() error {
 	raw := make([]byte, 0, 4096)
 	var h header
 	for {
-		end := h.scan(raw, c.ended)
+		h.ended = c.ended
+		end := h.scan(raw)
 		switch {
 		case end > c.maxHeader, end < 0 && len(raw) > c.maxHeader:
 			return errHeaderTooBig(c.maxHeader)
@@ -67,7 +69,7 @@ func (c *content) readHeader() error {
 			if err != nil {
 				return err
 			}
-			c.head = append(edited, raw[h.body:]...)
+			c.head, c.rest = edited, raw[h.body:]
 			return nil
 		}
 		raw = slices.Grow(raw, minRead)
@@ -86,7 +88,9 @@ func (c *content) Read(p []byte) (int, error) {
 		return 0, c.err
 	case len(c.head) > 0:
 		n := copy(p, c.head)
-		c.head = c.head[n:]
+		if c.head = c.head[n:]; len(c.head) == 0 {
+			c.head, c.rest = c.rest, nil
+		}
 		return n, nil
 	case c.ended:
 		c.done = true

@@ -54,6 +54,8 @@ type gate struct {
 	peer   peer
 	tls    *tls.ConnectionState // nil in clear
 
+	tlsClause string // of Received; "" in clear
+
 	phase   phase
 	pending []byte // what is left of the line being handed over; aliases buf
 	buf     []byte // the present command line
@@ -68,15 +70,16 @@ type gate struct {
 	authed     bool
 	tx         envelope
 	frame      framing
-	override   *reply // said in place of go-smtp's next final reply
-	hush       bool   // go-smtp's next final reply is not said
-	abort      bool   // go-smtp must forget its transaction
-	skip       int64  // octets of a refused chunk to throw away
-	left       int64  // octets of the present chunk
-	last       bool   // it is BDAT LAST
-	fail       *reply // why content failed, in phaseFailed
-	ending     bool   // close when the replies are out
-	moved      bool   // another gate carries on, after STARTTLS
+	override   *reply        // said in place of go-smtp's next final reply
+	hush       bool          // go-smtp's next final reply is not said
+	abort      bool          // go-smtp must forget its transaction
+	skip       int64         // octets of a refused chunk to throw away
+	left       int64         // octets of the present chunk
+	last       bool          // it is BDAT LAST
+	taken      chan struct{} // closed when session.Data has the transaction; nil: nothing to wait for
+	fail       *reply        // why content failed, in phaseFailed
+	ending     bool          // close when the replies are out
+	moved      bool          // another gate carries on, after STARTTLS
 
 	commands, errors, messages, logins int
 
@@ -121,6 +124,12 @@ func (g *gate) Read(b []byte) (n int, err error) {
 			n = copy(b, g.pending)
 			g.pending = g.pending[n:]
 			return n, nil
+		}
+		if g.taken != nil {
+			// go-smtp runs Data for BDAT on another goroutine, and would call it on a session
+			// that is gone when we went on at once (field notes S31).
+			<-g.taken
+			g.taken = nil
 		}
 		switch g.phase {
 		case phaseData:
@@ -195,7 +204,7 @@ func (g *gate) readLine(limit int) ([]byte, *reply) {
 		if deadline.IsZero() {
 			deadline = time.Now().Add(g.server.limits.Command)
 		}
-		if err := g.await(deadline, !g.tx.bdat); err != nil {
+		if err := g.await(deadline, g.idle()); err != nil {
 			g.hangUp(err)
 			return nil, nil
 		}
@@ -264,28 +273,49 @@ func (g *gate) hangUp(err error) {
 	g.phase = phaseOver
 }
 
-// await sends the replies and waits for more input. yielding: drain may interrupt.
-func (g *gate) await(deadline time.Time, yielding bool) error {
+// wait says whether drain may interrupt a wait for input.
+type wait uint8
+
+const (
+	waitFirm     wait = iota // inside content
+	waitYielding             // nothing would be lost
+)
+
+// idle says how to wait for the next command: firmly between the chunks of a message.
+func (g *gate) idle() wait {
+	if g.tx.bdat {
+		return waitFirm
+	}
+	return waitYielding
+}
+
+// await sends the replies and waits for more input.
+func (g *gate) await(deadline time.Time, w wait) error {
 	if err := g.flush(); err != nil {
 		return err
 	}
-	g.arm(deadline, yielding)
+	g.arm(deadline, w)
 	_, err := g.br.Peek(g.br.Buffered() + 1)
-	if yielding {
-		g.mu.Lock()
-		g.yielding = false
-		g.mu.Unlock()
+	if w == waitYielding {
+		g.settle()
 	}
 	return err
 }
 
-func (g *gate) arm(deadline time.Time, yielding bool) {
+// arm sets the read deadline; settle says that the wait is over.
+func (g *gate) arm(deadline time.Time, w wait) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.yielding = yielding; yielding && g.draining {
+	if g.yielding = w == waitYielding; g.yielding && g.draining {
 		deadline = time.Unix(1, 0)
 	}
 	_ = g.tcp.SetReadDeadline(deadline)
+}
+
+func (g *gate) settle() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.yielding = false
 }
 
 // drain asks the session to end: at once when it is idle, else after the content
@@ -337,7 +367,7 @@ func (g *gate) awaitContent() error {
 			deadline = t
 		}
 	}
-	return g.await(deadline, false)
+	return g.await(deadline, waitFirm)
 }
 
 // readData gives content up to the lone dot.
@@ -426,7 +456,7 @@ func (g *gate) refuse(r *reply) error {
 
 // secure does the TLS handshake.
 func (g *gate) secure() bool {
-	g.arm(time.Now().Add(g.server.limits.Handshake), true)
+	g.arm(time.Now().Add(g.server.limits.Handshake), waitYielding)
 	_ = g.tcp.SetWriteDeadline(time.Now().Add(g.server.limits.Handshake))
 	tc := tls.Server(g.conn, g.door.tls)
 	if err := tc.Handshake(); err != nil {
@@ -434,11 +464,9 @@ func (g *gate) secure() bool {
 		g.server.log.Debug("TLS handshake failed", "listener", g.door.name, "err", err)
 		return false
 	}
-	g.mu.Lock()
-	g.yielding = false
-	g.mu.Unlock()
+	g.settle()
 	state := tc.ConnectionState()
-	g.conn, g.tls = tc, &state
+	g.conn, g.tls, g.tlsClause = tc, &state, tlsClause(&state)
 	g.br.Reset(tc)
 	g.server.observer.Secured(g.door.name, state)
 	return true
@@ -455,7 +483,7 @@ func (g *gate) startTLS() {
 		return
 	}
 	next := newGate(g.server, g.door, g.conn, g.peer)
-	next.tcp, next.tls, next.br, next.hush = g.tcp, g.tls, g.br, true
+	next.tcp, next.tls, next.tlsClause, next.br, next.hush = g.tcp, g.tls, g.tlsClause, g.br, true
 	next.errors, next.logins = g.errors, g.logins
 	next.commands, next.messages = g.commands, g.messages
 	g.moved = true

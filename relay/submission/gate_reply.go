@@ -35,12 +35,12 @@ func (g *gate) onReply(line []byte) {
 		return
 	}
 	code, _ := strconv.Atoi(string(line[:3]))
-	more := line[3] == '-'
+	sep := string(line[3:4]) // "-": more lines follow
 	switch {
 	case (g.verb == verbEHLO || g.verb == verbHELO) && code == 250:
-		g.greet(string(line[4:]), more)
+		g.greet(sep, string(line[4:]))
 		return
-	case more:
+	case sep == "-":
 		g.put(line)
 		return
 	case g.override != nil:
@@ -56,11 +56,7 @@ func (g *gate) onReply(line []byte) {
 
 // greet writes a line of the EHLO reply. go-smtp knows nothing of TLS here and has
 // no size limit of its own, so those lines are ours (RFC 3207 4.2, 8689 2, 1870 4).
-func (g *gate) greet(text string, more bool) {
-	sep := " "
-	if more {
-		sep = "-"
-	}
+func (g *gate) greet(sep, text string) {
 	g.helloLines++
 	switch {
 	case g.helloLines == 1:
@@ -75,7 +71,7 @@ func (g *gate) greet(text string, more bool) {
 	default:
 		g.say250(sep, text)
 	}
-	if !more {
+	if sep != "-" {
 		g.hello, g.extended = true, g.verb == verbEHLO
 		g.endTransaction(0)
 	}
@@ -120,6 +116,7 @@ func (g *gate) follow(code int) {
 	case verbBDAT:
 		g.skip, g.left = g.left, 0
 		if code != 250 || g.last {
+			g.taken = nil
 			g.endTransaction(code)
 		}
 	case verbRSET:
@@ -143,8 +140,12 @@ func (g *gate) endTransaction(code int) {
 	g.tx, g.began, g.fail = envelope{}, time.Time{}, nil
 }
 
-// say gives a reply of ours.
+// say gives a reply of ours. What is refused of a message is counted.
 func (g *gate) say(r *reply) {
+	switch g.verb {
+	case verbMAIL, verbRCPT, verbDATA, verbBDAT:
+		g.server.observer.Rejected(g.door.name, string(r.why))
+	}
 	g.put([]byte(r.Error()))
 	g.judge(r.code)
 }

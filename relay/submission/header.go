@@ -19,40 +19,75 @@ import (
 // header is a header section as it is found: fields by position, nothing rewritten.
 type header struct {
 	fields []field
-	next   int // where the next line begins
-	body   int // where the body begins, once the end was found
+	next   int  // where the next line begins
+	body   int  // where the body begins, once the end was found
+	ended  bool // nothing more comes
 }
 
 type field struct {
-	name       string // lower case
-	colon      int    // position of the colon
-	start, end int    // the field with its CR LF
+	kind       kind
+	colon      int // position of the colon
+	start, end int // the field with its CR LF
+}
+
+// kind tells apart the fields that are looked at.
+type kind uint8
+
+const (
+	kindNone  kind = iota // no field at all
+	kindOther             // passed on unseen
+	kindOwn               // Sealpost-*
+	kindDate
+	kindFrom
+	kindMessageID
+	kindReceived
+	kindTLSRequired
+)
+
+func kindOf(name []byte) kind {
+	is := func(s string) bool { return len(name) == len(s) && bytes.EqualFold(name, []byte(s)) }
+	switch {
+	case is("received"):
+		return kindReceived
+	case is("from"):
+		return kindFrom
+	case is("date"):
+		return kindDate
+	case is("message-id"):
+		return kindMessageID
+	case is("tls-required"):
+		return kindTLSRequired
+	case len(name) >= len(ownPrefix) && bytes.EqualFold(name[:len(ownPrefix)], []byte(ownPrefix)):
+		return kindOwn
+	default:
+		return kindOther
+	}
 }
 
 // scan goes on over raw, which only ever grows, and returns where the fields end, or -1
 // when more is needed. A line that is no field ends the section as an empty one does:
 // it belongs to the body.
-func (h *header) scan(raw []byte, ended bool) int {
+func (h *header) scan(raw []byte) int {
 	for {
 		line := raw[h.next:]
 		nl := bytes.IndexByte(line, '\n')
 		if nl < 0 {
-			if !ended {
+			if !h.ended {
 				return -1
 			}
 			h.body = h.next
 			return h.next
 		}
 		line = line[:nl+1]
-		name, colon := fieldName(line)
+		k, colon := parseName(line)
 		switch {
 		case string(line) == "\r\n":
 			h.body = h.next + 2
 			return h.next
 		case (line[0] == ' ' || line[0] == '\t') && len(h.fields) > 0: // folded (RFC 5322 2.2.3)
 			h.fields[len(h.fields)-1].end += len(line)
-		case name != "":
-			h.fields = append(h.fields, field{name, h.next + colon, h.next, h.next + len(line)})
+		case k != kindNone:
+			h.fields = append(h.fields, field{k, h.next + colon, h.next, h.next + len(line)})
 		default:
 			h.body = h.next
 			return h.next
@@ -61,20 +96,25 @@ func (h *header) scan(raw []byte, ended bool) int {
 	}
 }
 
-// fieldName returns the name in lower case and where the colon is; "" for a line that
-// begins no field (RFC 5322 2.2, and 4.5.1 for blanks before the colon).
-func fieldName(line []byte) (string, int) {
+// parseName finds out what field a line begins (RFC 5322 2.2, and 4.5.1 for blanks
+// before the colon), and where its colon is.
+func parseName(line []byte) (kind, int) {
 	colon := bytes.IndexByte(line, ':')
 	if colon <= 0 || line[0] == ' ' || line[0] == '\t' {
-		return "", -1
+		return kindNone, -1
 	}
 	name := bytes.TrimRight(line[:colon], " \t")
 	for _, c := range name {
 		if c <= ' ' || c > '~' {
-			return "", -1
+			return kindNone, -1
 		}
 	}
-	return strings.ToLower(string(name)), colon
+	return kindOf(name), colon
+}
+
+// name returns a field's name in lower case.
+func (f field) name(raw []byte) string {
+	return strings.ToLower(string(bytes.TrimRight(raw[f.start:f.colon], " \t")))
 }
 
 // value returns a field's value, unfolded and trimmed.
@@ -109,29 +149,29 @@ func (c *content) edit(h *header, raw []byte) ([]byte, error) {
 	var received, own, tlsNo, tlsAny int
 	var date, id bool
 	for _, f := range h.fields {
-		switch {
-		case strings.HasPrefix(f.name, ownPrefix):
-			if err := w.set(f.name, f.value(raw)); err != nil {
+		switch f.kind {
+		case kindOwn:
+			if err := w.set(f.name(raw), f.value(raw)); err != nil {
 				return nil, err
 			}
 			continue
-		case f.name == "received":
+		case kindReceived:
 			received++
 			if passedHere(f.value(raw), c.hostname) {
 				own++
 			}
-		case f.name == "tls-required":
+		case kindTLSRequired:
 			tlsAny++
 			if strings.EqualFold(f.value(raw), "no") {
 				tlsNo++
 			}
-		case f.name == "from":
+		case kindFrom:
 			if err := c.checkFrom(f.value(raw)); err != nil {
 				return nil, err
 			}
-		case f.name == "date":
+		case kindDate:
 			date = true
-		case f.name == "message-id":
+		case kindMessageID:
 			id = true
 		}
 		out = append(out, raw[f.start:f.end]...)

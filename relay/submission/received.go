@@ -31,12 +31,16 @@ func (g *gate) trace(m *queue.Message, now time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Received: from %s (%s) by %s\r\n\twith %s id %s", helloName(g.name), literal(g.peer.addr), g.server.hostname,
 		g.protocol(m), m.ID)
-	if g.tls != nil {
-		fmt.Fprintf(&b, "\r\n\ttls %s group %s (%s)", tls.CipherSuiteName(g.tls.CipherSuite), groupName(g.tls.CurveID),
-			strings.ReplaceAll(tls.VersionName(g.tls.Version), " ", ""))
-	}
+	b.WriteString(g.tlsClause)
 	fmt.Fprintf(&b, ";\r\n\t%s\r\n", now.Format(time.RFC1123Z))
 	return b.String()
+}
+
+// tlsClause is RFC 8314 4.3's, with the version as a comment. It stays the same for
+// the whole connection.
+func tlsClause(s *tls.ConnectionState) string {
+	return fmt.Sprintf("\r\n\ttls %s group %s (%s)", tls.CipherSuiteName(s.CipherSuite), groupName(s.CurveID),
+		strings.ReplaceAll(tls.VersionName(s.Version), " ", ""))
 }
 
 // protocol is the transmission type (RFC 3848, RFC 6531 4.3).

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -506,5 +507,61 @@ func TestOptions(t *testing.T) {
 	}
 	if _, err := ParseTLSMode("unset"); err == nil {
 		t.Error("unset is accepted")
+	}
+}
+
+// counter counts what an Observer is told.
+type counter struct {
+	mu   sync.Mutex
+	seen map[string]int
+}
+
+func (c *counter) add(s ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen[strings.Join(s, " ")]++
+}
+
+func (c *counter) Connected(l string)    { c.add("connected", l) }
+func (c *counter) Disconnected(l string) { c.add("disconnected", l) }
+func (c *counter) Secured(l string, s tls.ConnectionState) {
+	c.add("secured", l, tls.VersionName(s.Version))
+}
+func (c *counter) HandshakeFailed(l string)                { c.add("handshake failed", l) }
+func (c *counter) Authenticated(m, r string)               { c.add("auth", m, r) }
+func (c *counter) Accepted(l string, _ int64)              { c.add("accepted", l) }
+func (c *counter) Rejected(l, r string)                    { c.add("rejected", l, r) }
+func (c *counter) CertificateLoaded(l string, _ time.Time) { c.add("certificate", l) }
+
+func TestObserver(t *testing.T) {
+	t.Parallel()
+	c := &counter{seen: map[string]int{}}
+	d := withApp(t, func(o *Options) { o.Observer = c; o.Listeners[0].MaxMessageBytes = 1000 })
+	w := d.secured(t)
+	w.do("MAIL FROM:<a@sender.example>", "530")
+	w.do("AUTH PLAIN "+b64("\x00app\x00no"), "535")
+	w.do("AUTH PLAIN "+b64("\x00app\x00secret"), "235")
+	w.do("MAIL FROM:<a..b@sender.example>", "501")
+	w.do("MAIL FROM:<a@sender.example> SIZE=1001", "552")
+	w.send(plainMail)
+	w.send("Subject: x\r\n\r\na\x00b\r\n")
+	w.do("QUIT", "221")
+	bad := d.hello(t)
+	bad.do("STARTTLS", "220")
+	_ = bad.Close()
+	want := map[string]int{
+		"connected test": 2, "disconnected test": 2, "certificate test": 1, "secured test TLS 1.3": 1, "handshake failed test": 1,
+		"rejected test auth": 1, "auth PLAIN refused": 1, "auth PLAIN ok": 1, "rejected test address": 1, "rejected test size": 1,
+		"accepted test": 1, "rejected test content": 1,
+	}
+	eventually(t, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return maps.Equal(c.seen, want)
+	})
+	for _, r := range Reasons() {
+		if r == "" || strings.ToLower(r) != r {
+			t.Errorf("label %q", r)
+		}
 	}
 }

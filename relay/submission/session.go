@@ -145,6 +145,9 @@ func (s *session) Data(r io.Reader) error {
 	tx := s.tx
 	s.tx = nil
 	s.mu.Unlock()
+	if taken := g.taken; taken != nil {
+		close(taken)
+	}
 	if tx == nil {
 		return s.refuse(errAborted())
 	}

@@ -1,0 +1,6 @@
+//go:build race
+
+package pebblestore
+
+// raceDetector: shadow memory counts as resident.
+const raceDetector = true

@@ -1,0 +1,89 @@
+package pebblestore
+
+import (
+	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// walFS ends the process at the first error of the write-ahead log. Pebble would
+// do the same, but in some places by a panic under its locks, with a trace of a hundred lines
+// and exit code 2.
+type walFS struct {
+	vfs.FS
+	log logger
+}
+
+// check ends the process when an operation on the log failed.
+func (w walFS) check(what, name string, err error) {
+	if err != nil {
+		w.log.Fatalf("%s %s: %v", what, filepath.Base(name), err)
+	}
+}
+
+func isLog(name string) bool { return filepath.Ext(name) == ".log" }
+
+func (w walFS) wrap(f vfs.File, name string, err error) (vfs.File, error) {
+	if !isLog(name) {
+		return f, err
+	}
+	w.check("create", name, err)
+	return walFile{f, w, name}, nil
+}
+
+func (w walFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := w.FS.Create(name, c)
+	return w.wrap(f, name, err)
+}
+
+func (w walFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := w.FS.ReuseForWrite(from, to, c)
+	return w.wrap(f, to, err)
+}
+
+func (w walFS) OpenDir(name string) (vfs.File, error) {
+	f, err := w.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return walFile{f, w, name}, nil
+}
+
+func (w walFS) Unwrap() vfs.FS { return w.FS }
+
+// walFile is a log file, or the directory in which it is.
+type walFile struct {
+	vfs.File
+	fs   walFS
+	name string
+}
+
+func (f walFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	f.fs.check("write", f.name, err)
+	return n, err
+}
+
+func (f walFile) Sync() error {
+	err := f.File.Sync()
+	f.fs.check("sync", f.name, err)
+	return err
+}
+
+func (f walFile) SyncData() error {
+	err := f.File.SyncData()
+	f.fs.check("sync", f.name, err)
+	return err
+}
+
+func (f walFile) SyncTo(n int64) (bool, error) {
+	full, err := f.File.SyncTo(n)
+	f.fs.check("sync", f.name, err)
+	return full, err
+}
+
+func (f walFile) Close() error {
+	err := f.File.Close()
+	f.fs.check("close", f.name, err)
+	return err
+}
