@@ -43,14 +43,17 @@ func (w *world) Open(_ context.Context, s policy.Step) (Session, policy.Evidence
 			e.Version = h.version
 		}
 	}
-	return &fakeSession{w, h, s}, e, nil
+	return &fakeSession{w, h, s, e}, e, nil
 }
 
 type fakeSession struct {
 	w *world
 	h *fakeHost
 	s policy.Step
+	e policy.Evidence
 }
+
+func (f *fakeSession) Evidence() policy.Evidence { return f.e }
 
 func (f *fakeSession) Send(ctx context.Context, t *Transaction) Sent {
 	f.w.sent = append(f.w.sent, string(f.s.Target.Host)+"/"+f.s.Rung.String())

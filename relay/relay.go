@@ -34,6 +34,9 @@ type Session interface {
 	Quit()
 	// Reused reports whether the session came from the pool.
 	Reused() bool
+	// Evidence is that of the connection that is really in use: Send may replace a
+	// pooled one that turns out to be dead by one that proves no less.
+	Evidence() policy.Evidence
 }
 
 // Transaction is one message to some recipients at one host.

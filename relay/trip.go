@@ -71,6 +71,7 @@ func (t *trip) try(ctx context.Context, step policy.Step) policy.Result {
 	}
 	t.attempt.Wanted, t.attempt.Basis = step.Target.Floor, step.Target.Basis
 	deferred := t.send(ctx, step, session, level)
+	t.attempt.Evidence, t.attempt.Reused = session.Evidence(), session.Reused()
 	session.Release()
 	t.attempt.SendTook += time.Since(stood)
 	return policy.Result{Failure: deferred, Level: level, Opened: true, Took: time.Since(began)}

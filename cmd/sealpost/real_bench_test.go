@@ -59,7 +59,7 @@ func TestAgainstPostfix(t *testing.T) {
 				ca := policytest.NewCA()
 				sink := startBenchSink(t, ca)
 				addr := relay.start(t, ca, sink)
-				m := run(t, addr, ca, sink, messages, shape.perSession)
+				m := carry(t, addr, ca, sink, messages, shape.perSession)
 				t.Logf("%-16s %-20s %6.0f messages/s accepted, %6.0f messages/s delivered", shape.name, relay.name, m.accepted, m.delivered)
 				results[shape.name] = append(results[shape.name], m)
 			})
@@ -125,8 +125,8 @@ func sealpostRelay(t *testing.T, ca *policytest.CA, sink *relaytest.Host) string
 	return addr
 }
 
-// run sends the messages and waits until the sink has them all.
-func run(t *testing.T, addr string, ca *policytest.CA, sink *relaytest.Host, messages, perSession int) measured {
+// carry sends the messages and waits until the sink has them all.
+func carry(t *testing.T, addr string, ca *policytest.CA, sink *relaytest.Host, messages, perSession int) measured {
 	t.Helper()
 	body := benchMessage()
 	conf := &tls.Config{InsecureSkipVerify: true} // the relays' names differ, the work is the same

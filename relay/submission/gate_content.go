@@ -1,0 +1,124 @@
+package submission
+
+import (
+	"errors"
+	"os"
+	"time"
+)
+
+// beginContent starts the clocks for the octets of DATA (size < 0) or of a chunk.
+func (g *gate) beginContent(size int64) {
+	g.pieceBegan, g.pieceBytes = time.Now(), 0
+	if size < 0 || g.began.IsZero() {
+		g.began = g.pieceBegan
+	}
+	switch {
+	case size < 0:
+		g.phase, g.frame = phaseData, framing{}
+	case size > 0:
+		g.phase, g.left = phaseChunk, size
+	}
+}
+
+// awaitContent waits for more content: each piece within the idle time, the whole
+// within the total, and not slower than the minimum rate (libraries.md F4).
+func (g *gate) awaitContent() error {
+	l := &g.server.limits
+	idle := l.DataIdle
+	if g.frame.bad {
+		idle = min(idle, spoiltIdle)
+	}
+	deadline := time.Now().Add(idle)
+	slowest := g.pieceBegan.Add(l.RateGrace + time.Duration(g.pieceBytes)*time.Second/time.Duration(l.MinRate))
+	for _, t := range []time.Time{g.began.Add(l.DataTotal), slowest} {
+		if t.Before(deadline) {
+			deadline = t
+		}
+	}
+	return g.await(deadline, waitFirm)
+}
+
+// readData gives content up to the lone dot.
+func (g *gate) readData(b []byte) (int, error) {
+	for {
+		have, _ := g.br.Peek(min(g.br.Buffered(), len(b)))
+		if len(have) == 0 {
+			if err := g.awaitContent(); err != nil {
+				return 0, g.broken(err)
+			}
+			continue
+		}
+		n, end := g.frame.feed(have)
+		copy(b, have[:n])
+		_, _ = g.br.Discard(n)
+		g.pieceBytes += int64(n)
+		switch {
+		case end && g.frame.bad:
+			return 0, g.refuse(errNewline())
+		case g.pieceBytes > 2*g.door.maxBytes+maxFlood:
+			g.ending = true // field notes S33: enough is enough
+			return 0, g.refuse(errTooBig())
+		case end:
+			g.phase = phaseCommand
+			return n, nil
+		case !g.frame.bad:
+			return n, nil
+		}
+	}
+}
+
+// readChunk gives the octets of a BDAT chunk. Their number is known, so a
+// connection that ends too early is noticed however it ends (libraries.md F2).
+func (g *gate) readChunk(b []byte) (int, error) {
+	for g.br.Buffered() == 0 {
+		if err := g.awaitContent(); err != nil {
+			return 0, g.broken(err)
+		}
+	}
+	n, err := g.br.Read(b[:min(int64(len(b)), g.left, int64(g.br.Buffered()))])
+	g.pieceBytes += int64(n)
+	if g.left -= int64(n); g.left == 0 {
+		g.phase = phaseCommand
+	}
+	return n, err
+}
+
+// skipChunk throws the octets of a refused chunk away.
+func (g *gate) skipChunk() bool {
+	if g.skip > 2*g.door.maxBytes+maxFlood {
+		return false
+	}
+	g.beginContent(0)
+	for g.skip > 0 {
+		if g.br.Buffered() == 0 {
+			if err := g.awaitContent(); err != nil {
+				g.hangUp(err)
+				return false
+			}
+		}
+		n, _ := g.br.Discard(int(min(g.skip, int64(g.br.Buffered()))))
+		g.skip -= int64(n)
+		g.pieceBytes += int64(n)
+	}
+	return true
+}
+
+// broken turns a read error inside content into the final word: what comes after
+// is never looked at (libraries.md F1).
+func (g *gate) broken(err error) error {
+	g.ending = true
+	switch {
+	case g.phase == phaseData && g.frame.bad:
+		return g.refuse(errNewline())
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return g.refuse(errStalled())
+	default:
+		return g.refuse(errTruncated())
+	}
+}
+
+func (g *gate) refuse(r *reply) error {
+	g.phase, g.fail = phaseFailed, r
+	return r.smtp()
+}
+
