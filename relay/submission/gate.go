@@ -337,4 +337,3 @@ func (g *gate) isDraining() bool {
 
 // kill ends the connection under the session's feet.
 func (g *gate) kill() { _ = g.tcp.Close() }
-

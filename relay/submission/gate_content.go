@@ -121,4 +121,3 @@ func (g *gate) refuse(r *reply) error {
 	g.phase, g.fail = phaseFailed, r
 	return r.smtp()
 }
-

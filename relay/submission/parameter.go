@@ -123,4 +123,3 @@ func keyword(s string) bool {
 	}
 	return s != ""
 }
-

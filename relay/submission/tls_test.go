@@ -1,6 +1,17 @@
 package submission
 
 import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
 )
 
 func TestImplicitTLS(t *testing.T) {
@@ -118,4 +129,3 @@ func TestCertificateReload(t *testing.T) {
 		t.Error("Reload did not")
 	}
 }
-

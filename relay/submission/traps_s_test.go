@@ -1,6 +1,11 @@
 package submission
 
 import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-smtp"
 )
 
 func TestS8InternalErrorsStayInternal(t *testing.T) {

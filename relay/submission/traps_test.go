@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/emersion/go-smtp"
 )
 
 // The faults of go-smtp v0.25.1 that are closed here, by their numbers in
@@ -490,4 +488,3 @@ func TestF13CommandsAndTransactionsAreLimited(t *testing.T) {
 		w.do("MAIL FROM:<a@sender.example>", "421 4.7.0")
 	})
 }
-
