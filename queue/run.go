@@ -117,7 +117,7 @@ func (q *Queue) carry(ctx context.Context, c Courier, r *Row, f *flight) {
 	var rep *Report
 	if now := time.Now(); now.Before(q.o.deadline(m)) && !e.Held {
 		rep = q.deliver(ctx, c, &Lease{
-			Message: *m, Envelope: *e, Until: r.Until, fence: r.Fence,
+			Message: *m, Envelope: *e, Until: r.Until,
 			body: func(ctx context.Context) (Body, error) { return q.store.Body(ctx, m.ID) },
 		})
 	}

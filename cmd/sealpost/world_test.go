@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"net/textproto"
 	"os"
@@ -37,6 +36,8 @@ type world struct {
 	house *house
 	dir   string
 	ports [2]string // submission, HTTP
+	// listener is more configuration of the submission listener.
+	listener string
 
 	mu       sync.Mutex
 	attempts []*relay.Attempt
@@ -88,13 +89,22 @@ func newWorldWith(t tb, list []exchanger, more string, lines []string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	w := &world{internet: n, dir: dir, news: make(chan struct{})}
+	return startWorld(t, n, dir, more, "")
+}
+
+// startWorld starts a relay in an internet, with its data in dir; listener is added
+// to its [[submission]].
+func startWorld(t tb, n *internet, dir, more, listener string) *world {
+	t.Helper()
+	w := &world{internet: n, dir: dir, news: make(chan struct{}), listener: listener}
 	w.ports = [2]string{loopbackPort(0, true), loopbackPort(0, true)}
 	cfg, err := w.load(more)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.house, err = openHouse(cfg, seams{log: slog.New(slog.NewTextHandler(t.Output(), nil)), observer: w}); err != nil {
+	log := newLog(t.Output())
+	log.set(cfg.Server.Log)
+	if w.house, err = openHouse(cfg, seams{log: log.Logger, observer: w}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -115,6 +125,7 @@ func (w *world) load(more string) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	text = strings.Replace(text, "[http]", w.listener+"\n[http]", 1)
 	path := filepath.Join(w.dir, "sealpost.toml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return nil, err

@@ -70,20 +70,33 @@ type upload struct {
 // stream reads the body to its end. What is one chunk goes into the batch; else
 // all chunks are written ahead and the batch takes the orphan mark away.
 func (u *upload) stream(ctx context.Context, b *pebble.Batch) (size int64, err error) {
+	// Most bodies end in the small buffer; a thousand slow clients need a thousand.
+	small := u.s.small.Get().(*[]byte)
+	defer u.s.small.Put(small)
+	first, end, err := fill(ctx, u.body, *small)
+	if err != nil {
+		return 0, err
+	}
+	if end {
+		if first > 0 {
+			set(b, numberKey(prefixBody, u.id, 0), (*small)[:first])
+		}
+		return int64(first), nil
+	}
 	buf := u.s.buffers.Get().(*[]byte)
 	defer u.s.buffers.Put(buf)
+	copy(*buf, (*small)[:first])
 	for {
-		n, end, err := fill(ctx, u.body, *buf)
+		n, end, err := fill(ctx, u.body, (*buf)[first:])
 		if err != nil {
 			return 0, err
 		}
+		n, first = n+first, 0
 		size += int64(n)
 		chunk := (*buf)[:n]
 		switch {
 		case end && u.written == 0:
-			if n > 0 {
-				set(b, numberKey(prefixBody, u.id, 0), chunk)
-			}
+			set(b, numberKey(prefixBody, u.id, 0), chunk)
 			return size, nil
 		case n > 0:
 			if err := u.ahead(chunk); err != nil {

@@ -27,6 +27,7 @@ const (
 	layoutVersion = 1
 	idSize        = 26
 	chunkSize     = 256 << 10
+	smallSize     = 16 << 10 // most messages are smaller
 )
 
 func named(prefix byte, name string) []byte {

@@ -41,6 +41,7 @@ type Store struct {
 	journal  journal
 	shelf    shelf
 	buffers  sync.Pool // *[]byte with room for a chunk
+	small    sync.Pool // *[]byte of smallSize
 	stop     chan struct{}
 	keeper   sync.WaitGroup
 }
@@ -77,6 +78,7 @@ func Open(o Options) (*Store, error) {
 		journal: journal{retention: o.Retention}, shelf: shelf{open: make(map[queue.ID]*volume)},
 	}
 	s.buffers.New = func() any { b := make([]byte, chunkSize); return &b }
+	s.small.New = func() any { b := make([]byte, smallSize); return &b }
 	if s.db, err = pebble.Open(o.Dir, settings(&o, s.log, lock)); err != nil {
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), lock.Close())
 	}

@@ -1,0 +1,180 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sealpost/sealpost/queue"
+)
+
+func testScanRows(f *fixture) {
+	var want []string
+	for i := range 300 {
+		in := f.insertion("x", "a.example", "b.example")
+		if i%2 == 0 {
+			in.Rows[0], in.Rows[1] = in.Rows[1], in.Rows[0]
+		}
+		if err := f.s.Insert(f.ctx, in); err != nil {
+			f.Fatal(err)
+		}
+		want = append(want, fmt.Sprint(in.ID, 0), fmt.Sprint(in.ID, 1))
+	}
+	names := func(items []queue.Item) (list []string) {
+		for _, it := range items {
+			list = append(list, fmt.Sprint(it.Row.Message, it.Row.Number))
+			if string(it.Row.Record) != fmt.Sprintf("record %s 1", it.Row.Message) ||
+				string(it.Row.Data) != fmt.Sprintf("row %s %d", it.Row.Message, it.Row.Number) {
+				f.Fatalf("scanned %+v", it.Row)
+			}
+		}
+		return list
+	}
+	if !slices.Equal(names(f.scan(queue.ScanQuery{Kind: queue.ScanRows})), want) {
+		f.Fatal("rows are not scanned by ID and number")
+	}
+	var got []string
+	for pos := ""; ; {
+		page := f.scan(queue.ScanQuery{Kind: queue.ScanRows, After: pos, Limit: 7})
+		if len(page) == 0 {
+			break
+		}
+		got, pos = append(got, names(page)...), page[len(page)-1].Pos
+	}
+	if !slices.Equal(got, want) {
+		f.Errorf("pages give %d rows, want %d", len(got), len(want))
+	}
+	rows, _ := f.claim(1, 0)
+	all := f.scan(queue.ScanQuery{Kind: queue.ScanRows})
+	i := slices.IndexFunc(all, func(it queue.Item) bool {
+		return it.Row.Message == rows[0].Message && it.Row.Number == rows[0].Number
+	})
+	if r := all[i].Row; r.State != queue.RowLeased || r.Fence != rows[0].Fence || !r.Until.Equal(rows[0].Until) {
+		f.Errorf("a leased row is scanned as %+v", r)
+	}
+	// A position stays valid when its row is gone.
+	f.commit(&queue.Change{Remove: rows})
+	if page := f.scan(queue.ScanQuery{Kind: queue.ScanRows, After: all[i].Pos}); len(page) != len(all)-i-1 {
+		f.Errorf("%d rows behind the removed one, want %d", len(page), len(all)-i-1)
+	}
+	testStop(f, queue.ScanRows)
+}
+
+// testStop checks how a scan ends.
+func testStop(f *fixture, kind queue.ItemKind) {
+	n, broken := 0, errors.New("broken")
+	count := func(err error) func(queue.Item) error {
+		n = 0
+		return func(queue.Item) error {
+			if n++; n == 3 {
+				return err
+			}
+			return nil
+		}
+	}
+	if err := f.s.Scan(f.ctx, queue.ScanQuery{Kind: kind}, count(queue.ErrStop)); err != nil || n != 3 {
+		f.Errorf("ErrStop: %v after %d items", err, n)
+	}
+	if err := f.s.Scan(f.ctx, queue.ScanQuery{Kind: kind}, count(broken)); err != broken || n != 3 {
+		f.Errorf("an error of fn: %v after %d items", err, n)
+	}
+	ctx, cancel := context.WithCancel(f.ctx)
+	cancel()
+	if err := f.s.Scan(ctx, queue.ScanQuery{Kind: kind}, count(nil)); !errors.Is(err, context.Canceled) {
+		f.Errorf("ctx done: %v", err)
+	}
+	if err := f.s.Scan(f.ctx, queue.ScanQuery{Kind: 99}, count(nil)); err == nil {
+		f.Error("an unknown kind was scanned")
+	}
+}
+
+func testScanJournal(f *fixture) {
+	var want []string
+	for i := range 300 {
+		e := fmt.Sprintf("entry %d", i)
+		want = append(want, e)
+		f.commit(&queue.Change{Entries: [][]byte{[]byte(e)}})
+	}
+	if !slices.Equal(f.entries(), want) {
+		f.Fatal("entries are not in the order of their commits")
+	}
+	var got []string
+	pos := ""
+	for {
+		page := f.scan(queue.ScanQuery{Kind: queue.ScanJournal, After: pos, Limit: 7})
+		for _, it := range page {
+			if it.Pos <= pos {
+				f.Fatalf("position %q after %q", it.Pos, pos)
+			}
+			got, pos = append(got, string(it.Entry)), it.Pos
+		}
+		if len(page) == 0 {
+			break
+		}
+	}
+	if !slices.Equal(got, want) {
+		f.Errorf("pages give %d entries, want %d", len(got), len(want))
+	}
+	f.commit(&queue.Change{Entries: [][]byte{[]byte("late")}})
+	if page := f.scan(queue.ScanQuery{Kind: queue.ScanJournal, After: pos}); len(page) != 1 || string(page[0].Entry) != "late" {
+		f.Errorf("behind the end: %v", page)
+	}
+	testStop(f, queue.ScanJournal)
+}
+
+func testCells(f *fixture) {
+	get := func(name string) []byte {
+		v, err := f.s.Cell(f.ctx, name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		return v
+	}
+	if v := get("a"); v != nil {
+		f.Errorf("a cell that was never set is %q", v)
+	}
+	for _, v := range []string{"one", "two", ""} {
+		if err := f.s.SetCell(f.ctx, "a", []byte(v)); err != nil {
+			f.Fatal(err)
+		}
+		if got := get("a"); string(got) != v || got == nil {
+			f.Errorf("cell is %q, want %q", got, v)
+		}
+	}
+	if v := get("ab"); v != nil {
+		f.Errorf("another cell is %q", v)
+	}
+}
+
+func testStats(f *fixture) {
+	c, ok := f.s.(queue.Counter)
+	if !ok {
+		f.Skip("the store does not count")
+	}
+	first := f.insert("12345", "a.example", "b.example")
+	second := f.insertion("1234567", "c.example")
+	second.Rows[0].State, second.Rows[0].Due = queue.RowHeld, f.now.Add(time.Hour)
+	if err := f.s.Insert(f.ctx, second); err != nil {
+		f.Fatal(err)
+	}
+	rows, _ := f.claim(1, 0)
+	want := func(state string, n int, octets int64, oldest queue.ID) {
+		f.Helper()
+		st := c.Stats()
+		if st.Envelopes[state] != n || st.Bytes[state] != octets || !st.Oldest[state].Equal(oldest.Time()) {
+			f.Errorf("%s: %d envelopes, %d octets, oldest %v; want %d, %d, %v", state,
+				st.Envelopes[state], st.Bytes[state], st.Oldest[state], n, octets, oldest.Time())
+		}
+	}
+	want("waiting", 1, 5, first)
+	want("leased", 1, 5, first)
+	want("held", 1, 7, second.ID)
+	f.commit(&queue.Change{Remove: rows})
+	rows, _ = f.claim(1, 0)
+	f.commit(&queue.Change{Remove: rows})
+	want("waiting", 0, 0, "")
+	want("leased", 0, 0, "")
+	want("held", 1, 7, second.ID)
+}
