@@ -9,7 +9,7 @@ SHELL = /bin/bash
 export SEALPOST_PARTS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sealpost-test
 export PATH := $(PATH):$(SEALPOST_PARTS)/usr/sbin
 
-.PHONY: run test bench fuzz lint parts build
+.PHONY: run test bench fuzz lint parts build docs
 
 run: ## a private internet on loopback: relay, signed DNS, receivers of every kind
 	go run ./cmd/sealpost demo
@@ -35,3 +35,6 @@ lint:
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'lint: gofmt would change these files' >&2; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
+
+docs: ## docs/configuration.md and docs/metrics.md from the tables in the code
+	SEALPOST_UPDATE_DOCS=1 go test -count 1 -run '^TestReference$$' ./cmd/sealpost

@@ -34,7 +34,6 @@ type scenario struct {
 	hosts []exchanger
 	lines []string // of DNS, added at the start
 	w     *world
-	conf  string
 }
 
 // scene adapts a method to testscript; none of the commands can be negated.

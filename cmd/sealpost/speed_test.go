@@ -83,7 +83,7 @@ func benchWorld(b *testing.B, n *internet) *world {
 			b.Fatal(err)
 		}
 	}
-	return startWorld(b, n, dir, fmt.Sprintf("\n[server.log]\nlevel = \"error\"\n"), fmt.Sprintf("tls = \"starttls\"\ncert_file = %q\nkey_file = %q\n",
+	return startWorld(b, n, dir, "\n[server.log]\nlevel = \"error\"\n", fmt.Sprintf("tls = \"starttls\"\ncert_file = %q\nkey_file = %q\n",
 		filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")))
 }
 

@@ -158,9 +158,9 @@ func (g *gate) next() []byte {
 			g.abort, g.hush, g.verb = false, true, verbRSET
 			return []byte("RSET\r\n")
 		}
-		limit := maxCommand
-		if g.phase == phaseAuth {
-			limit = maxAuthLine
+		limit := maxAuthLine
+		if g.phase != phaseAuth {
+			limit, g.verb = maxCommand, verbNone
 		}
 		line, r := g.readLine(limit)
 		switch {

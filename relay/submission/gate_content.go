@@ -86,6 +86,7 @@ func (g *gate) readChunk(b []byte) (int, error) {
 // skipChunk throws the octets of a refused chunk away.
 func (g *gate) skipChunk() bool {
 	if g.skip > 2*g.door.maxBytes+maxFlood {
+		g.ending = true
 		return false
 	}
 	g.beginContent(0)

@@ -88,6 +88,8 @@ func (g *gate) putFinal(code int, line []byte) {
 		line = []byte("250 2.1.5 recipient ok")
 	case g.verb == verbAUTH && code == 235:
 		line = []byte("235 2.7.0 authenticated") // RFC 4954 6
+	case g.verb == verbRCPT && code == 452: // go-smtp's own: RFC 5321 4.5.3.1.10
+		g.server.observer.Rejected(g.door.name, string(reasonRcpts))
 	case (g.verb == verbMAIL || g.verb == verbRCPT) && code == 500:
 		line = []byte("501" + string(line[3:])) // field notes S35
 	}

@@ -15,8 +15,8 @@ import (
 )
 
 // Sink takes accepted mail. *queue.Queue is one. Enqueue reads d.Body to its end
-// and returns nil when the message is durable. It must look at d.Message only
-// after the end of the body: EightBit is known then and not before.
+// and returns nil when the message is durable; it keeps d.Message.ID. EightBit is
+// set at the end of the body: a sink that copies d.Message before finds it out itself.
 type Sink interface {
 	Enqueue(ctx context.Context, d *queue.Draft) (queue.ID, error)
 }

@@ -83,6 +83,7 @@ func (s *Server) Listen() error {
 		if err := d.listen(); err != nil {
 			for _, open := range s.doors {
 				open.close()
+				open.listener = nil
 			}
 			return err
 		}
