@@ -336,7 +336,7 @@ func (q *Queue) strike(ctx context.Context, v Verb, r *Row) error {
 		return err
 	}
 	t := trial{message: m, envelope: *e, verb: v, now: time.Now().UTC()}
-	s := q.o.settle(t)
+	s := q.tuned.Load().settle(t)
 	return q.commit(ctx, r, &t, &s)
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -63,8 +64,9 @@ type Observer interface {
 // Queue is the vault: it knows time, leases and recipients, and nothing of TLS.
 // All methods are safe for concurrent use.
 type Queue struct {
-	o      Options // as given, with defaults filled in; never changes
-	store  Store   // not owned
+	o      Options                 // as given, with defaults filled in; never changes
+	tuned  atomic.Pointer[Options] // the limits that Retune changes; never nil
+	store  Store                   // not owned
 	log    *slog.Logger
 	wake   chan struct{} // capacity 1: Run shall look again
 	news   signal        // the journal has grown
@@ -77,13 +79,23 @@ func New(o Options) (*Queue, error) {
 	if o.Store == nil {
 		return nil, errors.New("queue: Options.Store is missing")
 	}
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	q := &Queue{o: o, store: o.Store, log: o.Logger, wake: make(chan struct{}, 1), flying: make(map[rowKey]*flight)}
+	q.tuned.Store(&o)
+	return q, nil
+}
+
+// complete checks the options and fills in the defaults.
+func (o *Options) complete() error {
 	for i, d := range o.Schedule {
 		if d <= 0 {
-			return nil, fmt.Errorf("queue: delay %d of the schedule is %v: it must be positive", i+1, d)
+			return fmt.Errorf("queue: delay %d of the schedule is %v: it must be positive", i+1, d)
 		}
 	}
 	if o.GiveUp < 0 || o.WarnAfter < 0 || o.Workers < 0 || o.PerLane < 0 || o.AttemptLimit < 0 {
-		return nil, errors.New("queue: a limit is negative")
+		return errors.New("queue: a limit is negative")
 	}
 	if len(o.Schedule) == 0 {
 		o.Schedule = defaultSchedule()
@@ -100,7 +112,19 @@ func New(o Options) (*Queue, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Queue{o: o, store: o.Store, log: o.Logger, wake: make(chan struct{}, 1), flying: make(map[rowKey]*flight)}, nil
+	return nil
+}
+
+// Retune takes Schedule, GiveUp, WarnAfter, PerLane and AttemptLimit over while the
+// queue works (a reload of the configuration); the other options are not looked at.
+// They count for each envelope from its next settlement. An error changes nothing.
+func (q *Queue) Retune(o Options) error {
+	if err := o.complete(); err != nil {
+		return err
+	}
+	q.tuned.Store(&o)
+	q.rouse()
+	return nil
 }
 
 // Enqueue accepts a draft. nil means on disk, ours: that return is the instant of

@@ -49,9 +49,9 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 	for ctx.Err() == nil {
 		next, pause := time.Time{}, time.Duration(-1)
 		if room := cap(free) - len(free); room > 0 {
-			now := time.Now()
+			now, o := time.Now(), q.tuned.Load()
 			rows, at, err := q.store.Claim(ctx, ClaimQuery{
-				Now: now, Until: now.Add(q.o.AttemptLimit + leaseMargin), Limit: room, PerLane: q.o.PerLane,
+				Now: now, Until: now.Add(o.AttemptLimit + leaseMargin), Limit: room, PerLane: o.PerLane,
 			})
 			for i := range rows {
 				f := q.takeOff(&rows[i])
@@ -115,7 +115,7 @@ func (q *Queue) carry(ctx context.Context, c Courier, r *Row, f *flight) {
 	}
 	e.Due = r.Due
 	var rep *Report
-	if now := time.Now(); now.Before(q.o.deadline(m)) && !e.Held {
+	if now := time.Now(); now.Before(q.tuned.Load().deadline(m)) && !e.Held {
 		rep = q.deliver(ctx, c, &Lease{
 			Message: *m, Envelope: *e, Until: r.Until,
 			body: func(ctx context.Context) (Body, error) { return q.store.Body(ctx, m.ID) },
@@ -133,7 +133,7 @@ func (q *Queue) carry(ctx context.Context, c Courier, r *Row, f *flight) {
 
 // deliver calls the courier. One that panics has deferred its envelope.
 func (q *Queue) deliver(ctx context.Context, c Courier, l *Lease) (rep *Report) {
-	ctx, cancel := context.WithTimeout(ctx, q.o.AttemptLimit)
+	ctx, cancel := context.WithDeadline(ctx, l.Until.Add(-leaseMargin))
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
@@ -156,7 +156,7 @@ func (q *Queue) deliver(ctx context.Context, c Courier, l *Lease) (rep *Report) 
 func (q *Queue) land(ctx context.Context, r *Row, t trial) {
 	ctx, cancel := context.WithTimeout(ctx, commitRetry)
 	defer cancel()
-	s := q.o.settle(t)
+	s := q.tuned.Load().settle(t)
 	for wait := 100 * time.Millisecond; ; wait *= 2 {
 		err := q.commit(ctx, r, &t, &s)
 		switch {

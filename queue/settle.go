@@ -9,10 +9,12 @@ import (
 
 // Bounds of the delays between tries.
 const (
-	minHint       = time.Second // of Report.RetryAfter
-	maxHint       = time.Hour
-	uncertainWait = 10 * time.Minute // the host may still be working on the message
-	jitterShare   = 5                // jitter is up to a fifth of the delay
+	minHint = time.Second // of Report.RetryAfter
+	maxHint = time.Hour
+	// uncertainWait: the host may still be working on the message (RFC 1047). An
+	// operator whose schedule never waits as long is taken at his word.
+	uncertainWait = 10 * time.Minute
+	jitterShare   = 5 // jitter is up to a fifth of the delay
 )
 
 // trial is what settle judges: an envelope at the end of its lease.
@@ -127,7 +129,7 @@ func record(e *Envelope, rep *Report, now time.Time) (changed []Outcome, uncerta
 			uncertain = uncertain || out.Failure.Reason == policy.Uncertain
 			// RFC 3463 3.5: what is reported in the end is the last real problem, so
 			// one of our own does not cover it up.
-			if r.Last == nil || real(out.Failure) || !real(r.Last.Failure) {
+			if r.Last == nil || tells(out.Failure) || !tells(r.Last.Failure) {
 				r.Last = &out
 			}
 		}
@@ -166,8 +168,8 @@ func complete(o *Outcome, recipient int, rep *Report, now time.Time) Outcome {
 	return out
 }
 
-// real reports whether a failure tells something about the way to the recipient.
-func real(f *policy.Failure) bool {
+// tells reports whether a failure tells something about the way to the recipient.
+func tells(f *policy.Failure) bool {
 	if f == nil {
 		return false
 	}
@@ -209,7 +211,7 @@ func (o *Options) delay(t trial, tries int, uncertain bool) time.Duration {
 		d = min(max(t.report.RetryAfter, minHint), maxHint)
 	}
 	if uncertain {
-		d = max(d, uncertainWait)
+		d = max(d, min(uncertainWait, slices.Max(o.Schedule)))
 	}
 	return d + time.Duration(t.jitter*float64(d/jitterShare))
 }

@@ -246,3 +246,30 @@ func TestNoticeOfNotice(t *testing.T) {
 		}
 	})
 }
+
+func TestRetune(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Duration
+		start := time.Now()
+		h := run(t, queue.Options{Schedule: []time.Duration{time.Hour}}, func(ctx context.Context, l *queue.Lease) queue.Report {
+			at = append(at, time.Since(start))
+			return refuse(ctx, l)
+		})
+		h.enqueue("a@one.example")
+		synctest.Wait()
+		if err := h.q.Retune(queue.Options{Schedule: []time.Duration{-1}}); err == nil {
+			t.Error("a negative delay was taken")
+		}
+		if err := h.q.Retune(queue.Options{Schedule: []time.Duration{time.Minute}, GiveUp: 2 * time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Hour)
+		h.stop()
+		if n := len(at); n < 40 || n > 61 || at[n-1] > 2*time.Hour || at[1] < time.Hour {
+			t.Errorf("%d tries, at %v", n, at)
+		}
+		if left := h.entries(); len(left) != 0 {
+			t.Errorf("%d envelopes are left", len(left))
+		}
+	})
+}

@@ -129,16 +129,6 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// answers reports whether somebody listens at addr.
-func answers(addr string) bool {
-	c, err := net.DialTimeout("tcp", addr, time.Second)
-	if err != nil {
-		return false
-	}
-	c.Close()
-	return true
-}
-
 // daemon is a process of a test: started with it, stopped by SIGTERM at its end.
 type daemon struct {
 	cmd  *exec.Cmd
