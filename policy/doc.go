@@ -10,12 +10,12 @@
 // [Step.Judge] says which [Level] the evidence proves and whether it reaches the
 // floor. Nothing in this package dials, reads a file or asks for the time.
 //
-// What it guarantees (each is a fuzzed property, see walk_fuzz_test.go):
+// What it guarantees (each is a fuzzed property: FuzzDecide, FuzzWalk, FuzzJudge):
 //
 //  1. No step's ceiling is below its target's floor.
 //  2. Judge never returns more than the evidence proves.
-//  3. With usable TLSA records or an enforced MTA-STS policy there is no
-//     clear-text step, whatever the rules say, except by an explicit override.
+//  3. With usable TLSA records there is no clear-text step, whatever the rules say.
+//     (The same will hold for an enforced MTA-STS policy, which nobody fetches yet.)
 //  4. Only STARTTLS, handshake and verification failures lower a rung;
 //     connection trouble never does.
 //  5. Wide before down: in order of preference, every host is tried on the higher
