@@ -3,18 +3,14 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"net"
 	"net/textproto"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/sealpost/sealpost/policy/policytest"
 	"github.com/sealpost/sealpost/relay/relaytest"
 )
 
@@ -33,7 +29,7 @@ func BenchmarkEndToEnd(b *testing.B) {
 	sink := k.Behaviour(n.certificate("mx.load.example", relaytest.Trusted))
 	sink.Sink = true
 	n.farm.Hosts[0].Become(sink)
-	w := benchWorld(b, n)
+	w := secureWorld(b, n, "\n[server.log]\nlevel = \"error\"\n")
 	body := "Subject: speed\r\n\r\n" + strings.Repeat(strings.Repeat("x", 62)+"\r\n", 64) + "."
 
 	b.SetBytes(int64(len(body)))
@@ -67,24 +63,6 @@ func BenchmarkEndToEnd(b *testing.B) {
 	}
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "delivered/s")
-}
-
-// benchWorld is a relay whose submission has STARTTLS.
-func benchWorld(b *testing.B, n *internet) *world {
-	b.Helper()
-	dir, err := os.MkdirTemp("", "sealpost")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = os.RemoveAll(dir) })
-	chain, key := policytest.PEM(n.ca.Leaf(policytest.LeafOptions{Names: []string{"relay.shop.example"}}))
-	for name, text := range map[string][]byte{"tls.crt": chain, "tls.key": key} {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			b.Fatal(err)
-		}
-	}
-	return startWorld(b, n, dir, "\n[server.log]\nlevel = \"error\"\n", fmt.Sprintf("tls = \"starttls\"\ncert_file = %q\nkey_file = %q\n",
-		filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")))
 }
 
 func secureSession(addr string) (*textproto.Conn, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/textproto"
@@ -117,6 +118,24 @@ func startWorld(t tb, n *internet, dir, more, listener string) *world {
 		}
 	})
 	return w
+}
+
+// secureWorld is startWorld with STARTTLS at its submission.
+func secureWorld(t tb, n *internet, more string) *world {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sealpost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	chain, key := policytest.PEM(n.ca.Leaf(policytest.LeafOptions{Names: []string{"relay.shop.example"}}))
+	for name, text := range map[string][]byte{"tls.crt": chain, "tls.key": key} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return startWorld(t, n, dir, more, fmt.Sprintf("tls = \"starttls\"\ncert_file = %q\nkey_file = %q\n",
+		filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")))
 }
 
 // load writes and reads the relay's configuration, with more at its end.
