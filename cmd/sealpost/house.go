@@ -104,11 +104,9 @@ func (h *house) openQueue(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	h.queue, err = queue.New(queue.Options{
-		Store: h.store, Composer: composer,
-		Schedule: cfg.Retry.Schedule, GiveUp: cfg.Retry.GiveUp, WarnAfter: cfg.Retry.WarnAfter,
-		PerLane: cfg.Delivery.ConnectionsPerHost, Gate: h.space.gate, Observer: h.metrics, Logger: h.log,
-	})
+	o := retryOptions(cfg)
+	o.Store, o.Composer, o.Gate, o.Observer, o.Logger = h.store, composer, h.space.gate, h.metrics, h.log
+	h.queue, err = queue.New(o)
 	return err
 }
 

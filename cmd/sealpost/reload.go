@@ -23,6 +23,12 @@ func (h *house) reload(cfg *config.Config) {
 		h.log.Error("reload refused, the old configuration stays", "problem", err.Error())
 		return
 	}
+	retry := retryOptions(cfg)
+	retry.Store = h.store
+	if err := h.queue.Retune(retry); err != nil {
+		h.log.Error("reload refused, the old configuration stays", "problem", err.Error())
+		return
+	}
 	for _, what := range needRestart(old, cfg) {
 		h.log.Warn("this change takes effect at the next start", "key", what)
 	}
@@ -50,7 +56,6 @@ func restartKeys() map[string]func(*config.Config) any {
 			d.Paused = false
 			return d
 		},
-		"retry": func(c *config.Config) any { return c.Retry },
 		"queue": func(c *config.Config) any {
 			q := c.Queue
 			q.MinFree = 0

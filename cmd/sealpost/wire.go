@@ -12,6 +12,7 @@ import (
 	"github.com/sealpost/sealpost/policy"
 	"github.com/sealpost/sealpost/policy/discover"
 	"github.com/sealpost/sealpost/policy/dnssec"
+	"github.com/sealpost/sealpost/queue"
 	"github.com/sealpost/sealpost/relay/metrics"
 	"github.com/sealpost/sealpost/relay/smtpclient"
 	"github.com/sealpost/sealpost/relay/submission"
@@ -28,6 +29,14 @@ func metricsOptions(cfg *config.Config, log *slog.Logger) metrics.Options {
 	o.Labels.Mechanisms = submission.Mechanisms()
 	o.Labels.AuthResults = submission.AuthResults()
 	return o
+}
+
+// retryOptions are those of the queue that a reload can change.
+func retryOptions(cfg *config.Config) queue.Options {
+	return queue.Options{
+		Schedule: cfg.Retry.Schedule, GiveUp: cfg.Retry.GiveUp, WarnAfter: cfg.Retry.WarnAfter,
+		PerLane: cfg.Delivery.ConnectionsPerHost,
+	}
 }
 
 func resolverOptions(cfg *config.Config) dnssec.Options {

@@ -204,27 +204,13 @@ func (l *ledger) finish(t testing.TB, s queue.Store, limit int) {
 
 // check looks at a store that was opened after a power cut.
 func (l *ledger) check(s queue.Store) error {
-	ctx := context.Background()
-	accepted, final := make(map[queue.ID]bool), make(map[rowKey]bool)
-	err := s.Scan(ctx, queue.ScanQuery{Kind: queue.ScanJournal}, func(it queue.Item) error {
-		var word, id string
-		var n int
-		if _, err := fmt.Sscan(string(it.Entry), &word, &id, &n); err != nil && word != "accepted" {
-			return fmt.Errorf("entry %q: %w", it.Entry, err)
-		}
-		if word == "accepted" {
-			accepted[queue.ID(id)] = true
-		} else {
-			final[rowKey{queue.ID(id), n}] = true
-		}
-		return nil
-	})
+	accepted, final, err := readJournal(s)
 	if err != nil {
 		return err
 	}
 	there := make(map[rowKey]bool)
 	whole := make(map[queue.ID]bool)
-	err = s.Scan(ctx, queue.ScanQuery{Kind: queue.ScanRows}, func(it queue.Item) error {
+	err = s.Scan(context.Background(), queue.ScanQuery{Kind: queue.ScanRows}, func(it queue.Item) error {
 		k := rowKey{it.Row.Message, it.Row.Number}
 		there[k] = true
 		if !accepted[k.id] || final[k] {
@@ -234,16 +220,7 @@ func (l *ledger) check(s queue.Store) error {
 			return nil
 		}
 		whole[k.id] = true
-		b, err := s.Body(ctx, k.id)
-		if err != nil {
-			return err
-		}
-		defer b.Close()
-		body, err := io.ReadAll(b)
-		if err != nil || fmt.Sprint(len(body)) != string(it.Row.Record) || !bytes.Equal(body, pattern(k.id, len(body))) {
-			return fmt.Errorf("body of %s has %d octets, want %s; %w", k.id, len(body), it.Row.Record, err)
-		}
-		return nil
+		return checkWhole(s, &it.Row)
 	})
 	if err != nil {
 		return err
@@ -262,6 +239,42 @@ func (l *ledger) check(s queue.Store) error {
 		if !final[k] || there[k] {
 			return errors.New("a removal was undone")
 		}
+	}
+	return nil
+}
+
+// readJournal returns what the journal of a CrashInFlight tells.
+func readJournal(s queue.Store) (accepted map[queue.ID]bool, final map[rowKey]bool, err error) {
+	accepted, final = make(map[queue.ID]bool), make(map[rowKey]bool)
+	err = s.Scan(context.Background(), queue.ScanQuery{Kind: queue.ScanJournal}, func(it queue.Item) error {
+		var word, id string
+		var n int
+		if _, err := fmt.Sscan(string(it.Entry), &word, &id, &n); err != nil && word != "accepted" {
+			return fmt.Errorf("entry %q: %w", it.Entry, err)
+		}
+		if word == "accepted" {
+			accepted[queue.ID(id)] = true
+		} else {
+			final[rowKey{queue.ID(id), n}] = true
+		}
+		return nil
+	})
+	return accepted, final, err
+}
+
+// checkWhole checks that a message's body is the one that its record tells.
+func checkWhole(s queue.Store, r *queue.Row) error {
+	b, err := s.Body(context.Background(), r.Message)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	body, err := io.ReadAll(b)
+	if err != nil {
+		return err
+	}
+	if fmt.Sprint(len(body)) != string(r.Record) || !bytes.Equal(body, pattern(r.Message, len(body))) {
+		return fmt.Errorf("body of %s has %d octets, want %s", r.Message, len(body), r.Record)
 	}
 	return nil
 }
