@@ -90,6 +90,11 @@ func TestDecideFloors(t *testing.T) {
 			Floor{Level: Verified, Needs: NeedRoute | NeedRequireTLS}, BasisMessage, all[:2]},
 		{"RFC 8689 4.2.1 the empty reverse path is exempt", func(*Rule) {}, Query{RequireTLS: true, NullSender: true},
 			Floor{Level: Encrypted}, BasisMessage, all[:2]},
+		{"own: what an earlier attempt met is held", func(*Rule) {}, Query{Tries: 1, Seen: Verified, Age: time.Minute}, Floor{Level: Encrypted}, BasisHold, all[:2]},
+		{"own: legacy is held as legacy", func(*Rule) {}, Query{Tries: 1, Seen: Legacy, Age: time.Minute}, Floor{Level: Legacy}, BasisHold, all[:3]},
+		{"own: the hold ends", func(*Rule) {}, Query{Tries: 9, Seen: Verified, Age: 4 * time.Hour}, Floor{Level: Plaintext}, BasisDefault, all},
+		{"own: a higher floor is the floor's", func(r *Rule) { r.Floor = Verified }, Query{Tries: 1, Seen: Verified}, Floor{Level: Verified}, BasisDefault, all[:2]},
+		{"RFC 8689 4.2.2 the hold does not apply", func(*Rule) {}, Query{Tries: 1, Seen: Verified, TLSOff: true}, Floor{Level: Plaintext}, BasisDefault, all},
 		{"no fallback, no lower rung", func(r *Rule) { r.Fallback = nil }, Query{}, Floor{Level: Plaintext}, BasisDefault, all[:2]},
 		{"step not due by age", func(r *Rule) { r.Fallback[1].After = time.Hour }, Query{Age: time.Minute}, Floor{Level: Plaintext}, BasisDefault, all[:3]},
 		{"step due by age", func(r *Rule) { r.Fallback[1].After = time.Hour }, Query{Age: time.Hour}, Floor{Level: Plaintext}, BasisDefault, all},
@@ -102,7 +107,7 @@ func TestDecideFloors(t *testing.T) {
 			r := lenient()
 			tt.rule(&r)
 			tt.query.Domain = "example.org"
-			p := Decide(happy(), Ruleset{Default: r}, tt.query)
+			p := Decide(happy(), Ruleset{Default: r, Hold: 4 * time.Hour}, tt.query)
 			if p.Floor != tt.floor || p.Basis != tt.basis {
 				t.Errorf("floor %v by %v, want %v by %v", p.Floor, p.Basis, tt.floor, tt.basis)
 			}

@@ -134,6 +134,7 @@ type Query struct {
 	Stream     string
 	Age        time.Duration // since acceptance
 	Tries      int           // earlier attempts
+	Seen       Level         // best level at which a host of the domain was met in an earlier attempt, or Unset
 	RequireTLS bool          // RFC 8689 2
 	TLSOff     bool          // TLS-Required: No, RFC 8689 3
 	Message    Level         // the message's own floor, or Unset

@@ -9,11 +9,14 @@ import (
 // Plan is the judge's decision for one delivery: targets in order, each with a
 // floor and rungs; or a refusal. The zero Plan refuses.
 type Plan struct {
-	Domain  Domain   `json:"domain"`
-	Floor   Floor    `json:"floor"` // the highest floor that is not a host's own promise
-	Basis   Basis    `json:"basis"`
-	Rule    string   `json:"rule"` // name of the rule that matched
-	OnUnmet OnUnmet  `json:"on_unmet"`
+	Domain  Domain  `json:"domain"`
+	Floor   Floor   `json:"floor"` // the highest floor that is not a host's own promise
+	Basis   Basis   `json:"basis"`
+	Rule    string  `json:"rule"` // name of the rule that matched
+	OnUnmet OnUnmet `json:"on_unmet"`
+	// First: there was no attempt before. A host that cannot do STARTTLS now (454) is
+	// waited for once.
+	First   bool     `json:"first,omitempty"`
 	Targets []Target `json:"targets,omitempty"`
 	// Refusal: nothing can be tried, and why. A zero Plan has no targets, and
 	// [Walk.Failure] reports that as an internal fault.
@@ -144,6 +147,9 @@ type Result struct {
 	// Opened: a session stood at a level that reached the floor, whatever came
 	// of the transaction. The walk does not go below a rung that was opened.
 	Opened bool
+	// Secured: a TLS handshake succeeded, and something else failed behind it: TLS
+	// was to be had there, so the walk does not go below that rung either.
+	Secured bool
 	// Took is how long the step took.
 	Took time.Duration
 }

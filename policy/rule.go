@@ -44,6 +44,9 @@ type Ruleset struct {
 	DANE bool
 	// InsecureMXDANE does so behind an insecure MX answer too (RFC 7672 2.2.1 MAY).
 	InsecureMXDANE bool
+	// Hold is the downgrade hold: for this long after acceptance a message whose
+	// domain was met with TLS in an earlier attempt does not go out in a weaker way.
+	Hold time.Duration
 }
 
 // For returns the rule for a query. The caller does not change it.

@@ -22,8 +22,9 @@ type Walk struct {
 	pass  int
 	at    int // index of the spot that is looked at next
 	// deepest is the last pass that may run. It falls to the pass of a session that
-	// stood: what the host said afterwards (4xx, 421) is no TLS failure, so going
-	// lower elsewhere would be a downgrade caused by a mere delay.
+	// stood, or whose handshake did: what came afterwards (4xx, 421, a lost connection)
+	// is no TLS failure, so going lower elsewhere would be a downgrade caused by a
+	// mere delay.
 	deepest int
 	done    bool
 	trace   Trace
@@ -77,14 +78,23 @@ func (w *Walk) Report(s Step, r Result) {
 		w.done = true
 		return
 	}
-	if r.Opened {
+	if r.Opened || r.Secured || w.patient(r.Failure.Reason) {
 		w.deepest = min(w.deepest, s.Rung.pass())
+	}
+	if r.Opened {
 		w.leave(s.Target)
 		return
 	}
 	if w.at < len(w.spots) {
 		w.spots[w.at].fail(r.Failure.Reason)
 	}
+}
+
+// patient reports whether a failure at one host keeps the whole walk from going
+// down in this attempt: bytes injected behind STARTTLS are an attack, and 454 is
+// temporary (RFC 3207 4): other hosts first, then a later try.
+func (w *Walk) patient(reason Reason) bool {
+	return reason == BytesInjected || reason == STARTTLSTemporary && w.plan.First
 }
 
 func (w *Walk) record(s Step, r Result) {
@@ -157,7 +167,7 @@ func (w *Walk) pick() *Failure {
 	var stood, temporary, permanent, keyword *Failure
 	for _, r := range w.results {
 		switch f := r.Failure; {
-		case r.Opened:
+		case r.Opened && !f.Permanent():
 			stood = f // a host that spoke about the mail itself says more than one that did not
 		case f.Reason == RequireTLSMissing:
 			keyword = f

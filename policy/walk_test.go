@@ -20,7 +20,10 @@ func mx(n byte, pref uint16) Target {
 // farm maps "mx1/modern" to what comes of that step; a step that is not in it succeeds.
 type farm map[string]Reason
 
-const opened = Reason(200) // in a farm: a session stood, and the transaction was deferred
+const (
+	opened  = Reason(200) // in a farm: a session stood, and the transaction was deferred
+	secured = Reason(201) // in a farm: a handshake stood, and then the connection was lost
+)
 
 func (f farm) run(p *Plan) (steps []string, w *Walk) {
 	w = p.Walk()
@@ -33,6 +36,8 @@ func (f farm) run(p *Plan) (steps []string, w *Walk) {
 		switch reason, bad := f[key]; {
 		case !bad:
 			w.Report(s, Result{Level: s.Rung.Ceiling()})
+		case reason == secured:
+			w.Report(s, Result{Secured: true, Failure: &Failure{Reason: ConnectionLost}})
 		case reason == opened:
 			w.Report(s, Result{Level: s.Rung.Ceiling(), Opened: true, Failure: &Failure{Reason: ReplyTemporary}})
 		default:
@@ -71,12 +76,20 @@ func TestWalk(t *testing.T) {
 		{"RFC 7672 2.2 handshake EOF may lower", two[:1],
 			farm{"mx1/modern": HandshakeEOF, "mx1/classical": HandshakeEOF, "mx1/legacy": HandshakeEOF},
 			"mx1/modern mx1/classical mx1/legacy mx1/clear", ReasonUnset},
-		{"RFC 3207 4 454 lowers like any TLS failure, other hosts first", two,
+		{"RFC 3207 4 454: other hosts first", two,
 			farm{"mx1/modern": STARTTLSTemporary}, "mx1/modern mx2/modern", ReasonUnset},
+		{"policy 3.5 454 lowers like any TLS failure at a later try", two[:1],
+			farm{"mx1/modern": STARTTLSTemporary}, "mx1/modern mx1/clear", ReasonUnset},
 		{"own: injected bytes are an attack, not a reason for clear text", two[:1],
 			farm{"mx1/modern": BytesInjected}, "mx1/modern", BytesInjected},
+		{"own: nor elsewhere", two,
+			farm{"mx1/modern": BytesInjected, "mx2/modern": STARTTLSMissing}, "mx1/modern mx2/modern", STARTTLSMissing},
 		{"own: a session that stood forbids lower rungs elsewhere (4xx never lowers)", two,
 			farm{"mx1/modern": opened, "mx2/modern": STARTTLSMissing}, "mx1/modern mx2/modern", ReplyTemporary},
+		{"own: a handshake that stood does so too, whatever came behind it", two,
+			farm{"mx1/modern": secured, "mx2/modern": STARTTLSMissing}, "mx1/modern mx2/modern", STARTTLSMissing},
+		{"own: legacy TLS that stood forbids clear text, not legacy", two,
+			farm{"mx1/modern": STARTTLSMissing, "mx2/modern": HandshakeVersion, "mx2/legacy": secured}, "mx1/modern mx2/modern mx2/legacy", ConnectionLost},
 		{"RFC 5321 5.1 a deferred transaction goes to the next host on the same rung", two,
 			farm{"mx1/modern": opened}, "mx1/modern mx2/modern", ReasonUnset},
 		{"own: a clear session that was deferred may go to another in clear", two,
@@ -116,6 +129,15 @@ func TestWalkAddresses(t *testing.T) {
 	steps, _ = farm{"mx1/modern@::1": opened}.run(&p)
 	if got := strings.Join(steps, " "); got != "mx1/modern@::1 mx2/modern" {
 		t.Errorf("walked %s", got)
+	}
+}
+
+// policy 3.5: 454 is temporary, so the first attempt waits; another host may serve.
+func TestWalkFirst(t *testing.T) {
+	p := Plan{Targets: []Target{mx(1, 10), mx(2, 20)}, First: true}
+	steps, w := farm{"mx1/modern": STARTTLSTemporary, "mx2/modern": STARTTLSMissing}.run(&p)
+	if got := strings.Join(steps, " "); got != "mx1/modern mx2/modern" || w.Failure() == nil || w.Failure().Permanent() {
+		t.Errorf("walked %s, failure %v", got, w.Failure())
 	}
 }
 
@@ -196,6 +218,8 @@ func FuzzWalk(f *testing.F) {
 			switch {
 			case r == ReasonUnset:
 				w.Report(s, Result{})
+			case r == secured:
+				w.Report(s, Result{Secured: true, Failure: &Failure{Reason: ConnectionLost}})
 			case r == opened:
 				w.Report(s, Result{Opened: true, Failure: &Failure{Reason: ReplyTemporary}})
 			default:
@@ -240,7 +264,7 @@ func checkWalk(t *testing.T, p *Plan, steps []Step, reported []Reason) {
 			if earlier.Target == s.Target && earlier.Rung.pass() < s.Rung.pass() && !(reported[j] % reasonCount).MayLower() {
 				t.Fatalf("property 4: %v after %v at %s", s.Rung, reported[j], s.Target.Host)
 			}
-			if reported[j] == opened && earlier.Rung.pass() < s.Rung.pass() {
+			if (reported[j] == opened || reported[j] == secured) && earlier.Rung.pass() < s.Rung.pass() {
 				t.Fatalf("a deferred session was followed by a lower rung")
 			}
 			if earlier.Rung.pass() > s.Rung.pass() {

@@ -107,6 +107,9 @@ type Outcome struct {
 	Host      policy.Domain `json:"host,omitempty"`  // MX host that decided
 	Reply     *Reply        `json:"reply,omitempty"` // its reply, if any
 	Level     policy.Level  `json:"level,omitempty"` // achieved, when a session stood
+	// Seen is the best level at which a host was met for this recipient, in this
+	// attempt or before: also by a handshake behind which something else failed.
+	Seen policy.Level `json:"seen,omitempty"`
 	// Failure is set unless delivered.
 	Failure *policy.Failure `json:"failure,omitempty"`
 	// Relayed: delivered to a host that takes on RFC 3461 notices (it offered DSN).

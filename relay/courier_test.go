@@ -146,6 +146,13 @@ func TestDeliver(t *testing.T) {
 			"mx1.example.org/modern mx2.example.org/modern", policy.Encrypted},
 		{"deferred over TLS never goes in clear elsewhere", newWorld(&fakeHost{replies: later}, &fakeHost{open: noTLS}), "ann", "f",
 			"mx1.example.org/modern", policy.Unset},
+		{"only this host lacks 8BITMIME: the next one is asked (RFC 6152 3)",
+			newWorld(&fakeHost{replies: map[string]policy.Reason{"ann": policy.EightBitRefused}}, &fakeHost{}), "ann bob", "dd",
+			"mx1.example.org/modern mx2.example.org/modern", policy.Encrypted},
+		{"every host lacks it: bounced", newWorld(&fakeHost{replies: map[string]policy.Reason{"ann": policy.EightBitRefused}}), "ann", "b",
+			"mx1.example.org/modern", policy.Unset},
+		{"one host lacks it, the other is down: wait", newWorld(&fakeHost{replies: map[string]policy.Reason{"ann": policy.EightBitRefused}},
+			&fakeHost{open: map[policy.Rung]policy.Reason{policy.Modern: policy.ConnectRefused}}), "ann", "f", "mx1.example.org/modern", policy.Unset},
 		{"TLS at the worse host only", newWorld(&fakeHost{open: noTLS}, &fakeHost{}), "ann", "d", "mx2.example.org/modern", policy.Encrypted},
 		{"no TLS anywhere", newWorld(&fakeHost{open: noTLS}), "ann", "d", "mx1.example.org/clear", policy.Plaintext},
 		{"a lost reply to the final dot is not repeated elsewhere (RFC 1047)",
@@ -188,6 +195,29 @@ func TestDeliveredRecipientsAreNotSentAgain(t *testing.T) {
 	r := w.courier(opportunistic()).Deliver(t.Context(), l)
 	if len(r.Outcomes) != 1 || r.Outcomes[0].Recipient != 1 {
 		t.Fatalf("outcomes %+v: want one, for recipient 1", r.Outcomes)
+	}
+}
+
+// What one attempt met, the next one does not go below: the host answered over TLS and
+// put the mail off; then it is down, and only a host without TLS is left.
+func TestSeenIsHeld(t *testing.T) {
+	first := &fakeHost{replies: map[string]policy.Reason{"ann": policy.ReplyTemporary}}
+	noTLS := map[policy.Rung]policy.Reason{policy.Modern: policy.STARTTLSMissing, policy.Classical: policy.STARTTLSMissing, policy.LegacyTLS: policy.STARTTLSMissing}
+	w := newWorld(first, &fakeHost{open: noTLS})
+	rules := opportunistic()
+	rules.Hold = time.Hour
+	l := lease("ann")
+	r := w.courier(rules).Deliver(t.Context(), l)
+	l.Envelope.Recipients[0].Last = &r.Outcomes[0]
+	l.Envelope.Tries++
+	first.open = map[policy.Rung]policy.Reason{policy.Modern: policy.ConnectTimeout}
+	r = w.courier(rules).Deliver(t.Context(), l)
+	if kinds(r) != "f" || len(w.sent) != 1 || r.Outcomes[0].Seen != policy.Encrypted {
+		t.Fatalf("outcomes %+v, sent %v: want deferred, nothing in clear", r.Outcomes, w.sent)
+	}
+	l.Message.AcceptedAt = time.Now().Add(-2 * time.Hour)
+	if r = w.courier(rules).Deliver(t.Context(), l); kinds(r) != "d" {
+		t.Fatalf("outcomes %+v: the hold must end", r.Outcomes)
 	}
 }
 

@@ -17,7 +17,8 @@ type Scout interface {
 // Opener opens a session for a step, or takes a pooled one, and measures it.
 // Implemented by smtpclient.Pool. The evidence is that of this session judged
 // against this step, also when the session is a reused one. On failure the
-// session is nil and the connection is closed.
+// session is nil and the connection is closed; the evidence is that of a TLS
+// handshake that succeeded before something else failed, or zero.
 type Opener interface {
 	Open(ctx context.Context, s policy.Step) (Session, policy.Evidence, *policy.Failure)
 }

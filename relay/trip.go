@@ -17,6 +17,9 @@ type trip struct {
 	attempt Attempt
 	// open are the recipients that still need a host, as indexes into the envelope.
 	open []int
+	// seen is the best level at which a host of the domain was met, in this attempt or
+	// an earlier one.
+	seen policy.Level
 	// outcomes has the latest outcome of each recipient that has one.
 	outcomes map[int]queue.Outcome
 }
@@ -25,8 +28,12 @@ func newTrip(c *Courier, l *queue.Lease) *trip {
 	now := time.Now()
 	t := &trip{c: c, lease: l, outcomes: make(map[int]queue.Outcome, len(l.Envelope.Recipients))}
 	for i := range l.Envelope.Recipients {
-		if l.Envelope.Recipients[i].State == queue.Pending {
+		r := &l.Envelope.Recipients[i]
+		if r.State == queue.Pending {
 			t.open = append(t.open, i)
+		}
+		if r.Last != nil {
+			t.seen = max(t.seen, r.Last.Seen)
 		}
 	}
 	t.attempt = Attempt{
@@ -43,7 +50,7 @@ func (t *trip) query() policy.Query {
 	return policy.Query{
 		Domain: t.lease.Envelope.Lane, Sender: string(m.Sender.Domain), NullSender: m.Sender.IsNull(),
 		Credential: m.Credential, Stream: m.Stream,
-		Age: t.attempt.Age, Tries: t.lease.Envelope.Tries,
+		Age: t.attempt.Age, Tries: t.lease.Envelope.Tries, Seen: t.seen,
 		RequireTLS: m.RequireTLS, TLSOff: m.TLSOff, Message: m.Floor, Account: m.Account,
 		OnUnmet: m.OnUnmet, Now: t.attempt.At,
 	}
@@ -60,8 +67,11 @@ func (t *trip) try(ctx context.Context, step policy.Step) policy.Result {
 	session, evidence, failure := t.c.o.Opener.Open(ctx, step)
 	stood := time.Now()
 	t.attempt.OpenTook += stood.Sub(began)
+	if evidence.Version != 0 {
+		t.seen = max(t.seen, evidence.Level())
+	}
 	if failure != nil {
-		return policy.Result{Failure: failure, Took: stood.Sub(began)}
+		return policy.Result{Failure: failure, Secured: evidence.Version != 0, Took: stood.Sub(began)}
 	}
 	level, failure := step.Judge(evidence)
 	t.attempt.Evidence, t.attempt.Host, t.attempt.Reused = evidence, step.Target.Host, session.Reused()
@@ -92,10 +102,15 @@ func (t *trip) send(ctx context.Context, step policy.Step, s Session, level poli
 	still := t.open[:0:0]
 	for i, n := range t.open {
 		o := t.outcome(n, result(sent, i), step)
+		demanded := step.Rung == policy.Clear && o.Reply != nil && o.Reply.Code == 530
+		if demanded {
+			// RFC 3207 4: the host takes mail over TLS only, and its TLS failed just now.
+			o.Kind, o.Failure = queue.DeferredNow, &policy.Failure{Reason: policy.STARTTLSTemporary, Host: o.Host, Detail: o.Failure.Detail}
+		}
 		o.DSNHandedOn = sent.DSN && o.Kind == queue.DeliveredNow
 		o.Level = level
 		t.outcomes[n] = o
-		if o.Kind == queue.DeferredNow && o.Failure.Reason != policy.Uncertain {
+		if o.Kind == queue.DeferredNow && o.Failure.Reason != policy.Uncertain || hostLacks(o) {
 			still = append(still, n)
 			again = o.Failure
 		}
@@ -105,6 +120,19 @@ func (t *trip) send(ctx context.Context, step policy.Step, s Session, level poli
 	}
 	t.open = still
 	return again
+}
+
+// hostLacks reports whether a recipient failed only for want of something that the
+// next host may have: the limit or extension is this host's, nobody refused the mail.
+func hostLacks(o queue.Outcome) bool {
+	if o.Failure == nil || o.Reply != nil {
+		return false
+	}
+	switch o.Failure.Reason {
+	case policy.TooLarge, policy.EightBitRefused, policy.UTF8Unsupported:
+		return true
+	}
+	return false
 }
 
 // result fails closed: a session that forgot a recipient has not delivered it.
@@ -132,8 +160,11 @@ func (t *trip) outcome(n int, r RecipientResult, step policy.Step) queue.Outcome
 // makes the report.
 func (t *trip) end(f *policy.Failure, trace policy.Trace) queue.Report {
 	for _, n := range t.open {
-		if _, ok := t.outcomes[n]; ok || f == nil {
+		if f == nil {
 			continue
+		}
+		if last, ok := t.outcomes[n]; ok && (!hostLacks(last) || f.Permanent()) {
+			continue // what a host said of the recipient; a lack counts once all hosts are known to share it
 		}
 		o := queue.Outcome{Recipient: n, At: time.Now(), Kind: queue.DeferredNow, Host: f.Host, Failure: f}
 		if f.Permanent() {
@@ -148,6 +179,7 @@ func (t *trip) end(f *policy.Failure, trace policy.Trace) queue.Report {
 		if !ok {
 			continue
 		}
+		o.Seen = t.seen
 		report.Outcomes = append(report.Outcomes, o)
 		t.attempt.Outcomes = append(t.attempt.Outcomes, record(o))
 		if o.Failure != nil && t.attempt.Failure == nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -66,13 +67,21 @@ func (h *house) warnings() []string {
 }
 
 type healthCmd struct {
-	URL string `help:"Address of the readiness check." default:"http://127.0.0.1:8025/readyz"`
+	Config string `help:"Configuration file of the relay: says where it listens." placeholder:"FILE" type:"path"`
+	URL    string `help:"Address of the readiness check, in place of the configuration's."`
 }
 
 // Run asks a running relay whether it is ready; the exit code says so.
 func (c *healthCmd) Run(ctx context.Context, s streams) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	if c.URL == "" {
+		cfg, err := loadConfig(c.Config, io.Discard)
+		if err != nil {
+			return err
+		}
+		c.URL = "http://" + reachable(cfg.HTTP.Listen) + "/readyz"
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL, nil)
 	if err != nil {
 		return &exitError{exitUsage, err}
@@ -91,4 +100,16 @@ func (c *healthCmd) Run(ctx context.Context, s streams) error {
 	}
 	_, err = s.out.Write(body)
 	return err
+}
+
+// reachable is a listen address as a client on the same machine uses it.
+func reachable(listen string) string {
+	a, err := netip.ParseAddrPort(listen)
+	if err != nil || !a.Addr().IsUnspecified() {
+		return listen
+	}
+	if a.Addr().Is4() {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port()).String()
+	}
+	return netip.AddrPortFrom(netip.IPv6Loopback(), a.Port()).String()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,10 @@ const (
 	drainDelivery = 20 * time.Second // transactions in flight at the outbound dock
 	drainHTTP     = 3 * time.Second
 )
+
+// workers bounds the envelopes in delivery at once. It is far above what live hosts
+// keep busy, so that dozens of domains with hosts that hang do not hold up the rest.
+const workers = 2000
 
 // house is a relay with all its rooms joined: what `serve` and `demo` run.
 type house struct {
@@ -63,12 +68,13 @@ type seams struct {
 // openHouse opens everything that can fail, so that a relay that starts works: the
 // store, the listeners, the admin socket. It takes no mail before run.
 func openHouse(cfg *config.Config, s seams) (h *house, err error) {
-	h = &house{log: s.log, recent: httpapi.NewRecorder(0), paused: make(chan bool, 1)}
+	opened := &house{log: s.log, recent: httpapi.NewRecorder(0), paused: make(chan bool, 1)}
+	h = opened
 	h.cfg.Store(cfg)
 	h.setRules(cfg)
 	defer func() {
 		if err != nil {
-			h.close()
+			opened.close() // h is nil by then
 		}
 	}()
 	h.metrics = metrics.New(metricsOptions(cfg, s.log))
@@ -86,7 +92,10 @@ func openHouse(cfg *config.Config, s seams) (h *house, err error) {
 	if err = h.openIntake(cfg); err != nil {
 		return nil, err
 	}
-	return h, h.openHTTP(cfg)
+	if err = h.openHTTP(cfg); err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
 func openStore(cfg *config.Config, s seams) (*pebblestore.Store, error) {
@@ -106,6 +115,7 @@ func (h *house) openQueue(cfg *config.Config) error {
 	}
 	o := retryOptions(cfg)
 	o.Store, o.Composer, o.Gate, o.Observer, o.Logger = h.store, composer, h.space.gate, h.metrics, h.log
+	o.Workers = workers
 	h.queue, err = queue.New(o)
 	return err
 }
@@ -172,7 +182,11 @@ func (h *house) openHTTP(cfg *config.Config) (err error) {
 	if cfg.HTTP.Listen == "" {
 		return nil
 	}
-	if h.tcp, err = net.Listen("tcp", cfg.HTTP.Listen); err != nil {
+	network := "tcp"
+	if a, err := netip.ParseAddrPort(cfg.HTTP.Listen); err == nil && a.Addr().Is4() {
+		network = "tcp4" // else Go takes 0.0.0.0 for IPv6 too
+	}
+	if h.tcp, err = net.Listen(network, cfg.HTTP.Listen); err != nil {
 		return fmt.Errorf("http: %w", err)
 	}
 	return nil

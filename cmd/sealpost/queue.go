@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -37,17 +39,45 @@ func (c *queueCmd) client(s streams) (*httpapi.Client, error) {
 
 // queueFilter says which envelopes are meant.
 type queueFilter struct {
-	Domain    string        `help:"Recipient domain, or .domain for all below it."`
-	Sender    string        `help:"Envelope sender: an address, @domain, or <>."`
-	ID        string        `name:"id" help:"Message or envelope ID."`
-	State     string        `enum:"waiting,leased,held,-" default:"-" help:"State: waiting, leased or held."`
-	Reason    string        `help:"Reason of the last failure, such as connect-timeout."`
-	OlderThan time.Duration `help:"Least age since acceptance, such as 2h."`
-	Limit     int           `help:"At most so many."`
+	Domain    string `help:"Recipient domain, or .domain for all below it."`
+	Sender    string `help:"Envelope sender: an address, @domain, or <>."`
+	ID        string `name:"id" help:"Message or envelope ID."`
+	State     string `enum:"waiting,leased,held,-" default:"-" help:"State: waiting, leased or held."`
+	Reason    string `help:"Reason of the last failure, such as connect-timeout."`
+	OlderThan age    `help:"Least age since acceptance, such as 2h or 3d." placeholder:"AGE"`
+	Limit     int    `help:"At most so many."`
+}
+
+// age is a duration that may be in days and weeks, as in the configuration.
+type age time.Duration
+
+// UnmarshalText reads "90s", "2h", "3d", "1w".
+func (a *age) UnmarshalText(b []byte) error {
+	text, unit := string(b), time.Duration(0)
+	switch {
+	case strings.HasSuffix(text, "d"):
+		unit = 24 * time.Hour
+	case strings.HasSuffix(text, "w"):
+		unit = 7 * 24 * time.Hour
+	}
+	if unit > 0 {
+		n, err := strconv.Atoi(text[:len(text)-1])
+		if err != nil || n < 0 {
+			return fmt.Errorf("%q is no age: use a number with s, m, h, d or w, such as 2h or 3d", text)
+		}
+		*a = age(time.Duration(n) * unit)
+		return nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is no age: use a number with s, m, h, d or w, such as 2h or 3d", text)
+	}
+	*a = age(d)
+	return nil
 }
 
 func (f *queueFilter) filter() queue.Filter {
-	q := queue.Filter{ID: f.ID, Domain: f.Domain, Sender: f.Sender, Reason: f.Reason, OlderThan: f.OlderThan, Limit: f.Limit}
+	q := queue.Filter{ID: f.ID, Domain: f.Domain, Sender: f.Sender, Reason: f.Reason, OlderThan: time.Duration(f.OlderThan), Limit: f.Limit}
 	if f.State != "-" {
 		q.State = f.State
 	}
@@ -243,7 +273,11 @@ func (c *queueAct) run(ctx context.Context, s streams, parent *queueCmd, verb qu
 	case c.DryRun:
 		_, err = fmt.Fprintf(s.out, "%d envelopes would be meant by %s\n", n, verb)
 	default:
-		_, err = fmt.Fprintf(s.out, "%s: %d envelopes\n", verb, n)
+		hint := ""
+		if n == 0 && verb == queue.VerbRetry {
+			hint = " (held ones need release)"
+		}
+		_, err = fmt.Fprintf(s.out, "%s: %d envelopes%s\n", verb, n, hint)
 	}
 	return err
 }

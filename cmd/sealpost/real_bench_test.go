@@ -31,11 +31,13 @@ const (
 // per second, from the first connection to the last arrival, and fails below the ratio that we promise.
 //
 //	SEALPOST_BENCH_MESSAGES  how many (10000)
+//	SEALPOST_BENCH_ROUNDS    how often; the best of each is taken, as the least disturbed (1)
 //	SEALPOST_BENCH_RATIO     the ratio to reach (3)
 func TestAgainstPostfix(t *testing.T) {
 	messages := envInt(t, "SEALPOST_BENCH_MESSAGES", 10_000)
 	ratio := envInt(t, "SEALPOST_BENCH_RATIO", 3)
-	results := map[string][]measured{}
+	rounds := envInt(t, "SEALPOST_BENCH_ROUNDS", 1)
+	best := map[string]float64{} // delivered per second, by shape and relay
 	relays := []struct {
 		name  string
 		start func(*testing.T, *policytest.CA, *relaytest.Host) (addr string)
@@ -53,30 +55,34 @@ func TestAgainstPostfix(t *testing.T) {
 		name       string
 		perSession int
 	}{{"sessions kept", messages / benchSessions}, {"a session each", 1}}
-	for _, shape := range shapes {
-		for _, relay := range relays {
-			t.Run(shape.name+"/"+relay.name, func(t *testing.T) {
-				ca := policytest.NewCA()
-				sink := startBenchSink(t, ca)
-				addr := relay.start(t, ca, sink)
-				m := carry(t, addr, ca, sink, messages, shape.perSession)
-				t.Logf("%-16s %-20s %6.0f messages/s accepted, %6.0f messages/s delivered", shape.name, relay.name, m.accepted, m.delivered)
-				results[shape.name] = append(results[shape.name], m)
-			})
+	for range rounds {
+		for _, shape := range shapes {
+			for _, relay := range relays {
+				name := shape.name + "/" + relay.name
+				t.Run(name, func(t *testing.T) {
+					ca := policytest.NewCA()
+					sink := startBenchSink(t, ca)
+					m := carry(t, relay.start(t, ca, sink), sink, load{messages, shape.perSession})
+					t.Logf("%-36s %6.0f messages/s accepted, %6.0f messages/s delivered", name, m.accepted, m.delivered)
+					best[name] = max(best[name], m.delivered)
+				})
+			}
 		}
 	}
 	for _, shape := range shapes {
-		r := results[shape.name]
-		if len(r) != len(relays) {
-			continue // a run has failed, and said so
+		shipped, tuned, ours := best[shape.name+"/postfix as shipped"], best[shape.name+"/postfix tuned"], best[shape.name+"/sealpost"]
+		if shipped == 0 || tuned == 0 || ours == 0 {
+			continue // a run has failed, and said so; or was not asked for
 		}
-		shipped, tuned, ours := r[0].delivered, r[1].delivered, r[2].delivered
 		t.Logf("%-16s sealpost does %.1f times Postfix as shipped, %.1f times Postfix tuned", shape.name, ours/shipped, ours/tuned)
 		if ours < float64(ratio)*shipped {
 			t.Errorf("%s: %.1f times Postfix, want %d", shape.name, ours/shipped, ratio)
 		}
 	}
 }
+
+// load is what a relay must carry.
+type load struct{ messages, perSession int }
 
 // measured is messages per second.
 type measured struct{ accepted, delivered float64 }
@@ -126,10 +132,13 @@ func sealpostRelay(t *testing.T, ca *policytest.CA, sink *relaytest.Host) string
 }
 
 // carry sends the messages and waits until the sink has them all.
-func carry(t *testing.T, addr string, ca *policytest.CA, sink *relaytest.Host, messages, perSession int) measured {
+func carry(t *testing.T, addr string, sink *relaytest.Host, l load) measured {
 	t.Helper()
+	messages, perSession := l.messages, l.perSession
 	body := benchMessage()
-	conf := &tls.Config{InsecureSkipVerify: true} // the relays' names differ, the work is the same
+	// The relays' names differ, so nothing is verified; and X25519 alone gives both the same work: Debian's
+	// OpenSSL knows no post-quantum groups, and neither do the applications that use it.
+	conf := &tls.Config{InsecureSkipVerify: true, CurvePreferences: []tls.CurveID{tls.X25519}}
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	errs := make(chan error, benchSessions)

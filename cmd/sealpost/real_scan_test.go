@@ -45,19 +45,24 @@ func TestRealScan(t *testing.T) {
 	sslscan := part(t, "sslscan")
 	ca := policytest.NewCA()
 	dir := t.TempDir()
-	cert, key := certificate(t, ca, dir, submissionName)
 	z := zones(t)
 	listeners := []struct {
 		mode string
+		key  policytest.KeyType
 		args []string
 		addr string
-	}{{mode: "starttls", args: []string{"--starttls-smtp"}}, {mode: "implicit"}}
+	}{
+		{mode: "starttls", key: policytest.P256, args: []string{"--starttls-smtp"}},
+		{mode: "implicit", key: policytest.RSA2048}, // brings the suites of RSA certificates into play
+	}
 	config := deliverySection(z, 25, write(t, dir, "ca.pem", ca.PEM()))
 	for i := range listeners {
+		chain, key := policytest.PEM(ca.Leaf(policytest.LeafOptions{Names: []string{submissionName}, Key: listeners[i].key}))
+		cert, keyFile := write(t, dir, fmt.Sprintf("cert%d.pem", i), chain), write(t, dir, fmt.Sprintf("key%d.pem", i), key)
 		host, port := freeAddr(t)
 		listeners[i].addr = fmt.Sprintf("%s:%d", host, port)
 		config += fmt.Sprintf("[[submission]]\nlisten = %q\ntls = %q\ncert_file = %q\nkey_file = %q\n",
-			listeners[i].addr, listeners[i].mode, cert, key)
+			listeners[i].addr, listeners[i].mode, cert, keyFile)
 	}
 	serve(t, config)
 	for _, l := range listeners {

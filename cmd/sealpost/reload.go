@@ -2,6 +2,7 @@ package main
 
 import (
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/sealpost/sealpost/config"
@@ -11,7 +12,7 @@ import (
 // now on follow it.
 func (h *house) setRules(cfg *config.Config) {
 	r := cfg.Policy.Ruleset
-	r.DANE, r.InsecureMXDANE = cfg.Policy.DANE, cfg.Policy.InsecureMXDANE
+	r.DANE, r.InsecureMXDANE, r.Hold = cfg.Policy.DANE, cfg.Policy.InsecureMXDANE, cfg.Policy.DowngradeHold
 	h.rules.Store(&r)
 }
 
@@ -73,13 +74,18 @@ func needRestart(old, next *config.Config) []string {
 			list = append(list, name)
 		}
 	}
+	slices.Sort(list)
 	return list
 }
 
-// keepRestart is the new configuration with the places that tools rely on (data
-// directory, host name) as they really are.
+// keepRestart is the new configuration with the parts that are read at the start as
+// they really are: the next reload is compared with what runs.
 func keepRestart(old, next *config.Config) *config.Config {
 	c := *next
+	paused, free := next.Delivery.Paused, next.Queue.MinFree
 	c.Server.DataDir, c.Server.Hostname = old.Server.DataDir, old.Server.Hostname
+	c.Submission, c.HTTP, c.DNS, c.Delivery, c.Queue = old.Submission, old.HTTP, old.DNS, old.Delivery, old.Queue
+	c.Delivery.Paused, c.Queue.MinFree = paused, free
+	c.Policy.DANE = old.Policy.DANE
 	return &c
 }

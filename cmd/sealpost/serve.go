@@ -16,14 +16,14 @@ type serveCmd struct {
 
 // Run runs the relay until SIGTERM or SIGINT; SIGHUP reloads.
 func (c *serveCmd) Run(ctx context.Context, s streams) error {
+	// First of all: a SIGHUP that comes early must not end the process.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
 	cfg, err := loadConfig(c.Config, s.err)
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer signal.Stop(signals)
-
 	log := newLog(s.err)
 	log.set(cfg.Server.Log)
 	h, err := openHouse(cfg, seams{log: log.Logger})

@@ -12,11 +12,7 @@ import (
 // (RFC 3461 6.2). There is none when nothing of it is at hand.
 func (r *report) originalPart() (part, bool) {
 	if r.returnsAll() {
-		p := part{mediaType: "message/rfc822", about: "Your message", content: r.Original}
-		if !isASCII(r.Original) {
-			p.encoding = eightBit // RFC 2046 5.2.1: nothing stronger is allowed here
-		}
-		return p, true
+		return part{mediaType: "message/rfc822", about: "Your message", content: r.Original}, true
 	}
 	header := headerOf(r.Original)
 	if len(header) == 0 {
@@ -50,9 +46,9 @@ func (r *report) returnsAll() bool {
 		return false
 	case r.Message.Size <= 0 || int64(len(r.Original)) < r.Message.Size: // the queue held some back
 		return false
-	case r.Message.UTF8 && !isASCII(headerOf(r.Original)):
-		// It would be a message/global (RFC 6533 4.2), which few programs can
-		// open, and without SMTPUTF8 on the way back only in base64.
+	case !isASCII(r.Original):
+		// RFC 2046 5.2.1 allows no encoding of a message/rfc822 but 8bit, and then the
+		// notice would be lost at a host without 8BITMIME: the header comes through.
 		return false
 	}
 	return fitsLines(r.Original)

@@ -90,6 +90,7 @@ type caller struct {
 	to    []string
 	body  string
 	bdat  bool
+	again bool // it has called before: 454 to STARTTLS is not waited for any more
 }
 
 // outcome is what a call came to.
@@ -237,6 +238,10 @@ func (c caller) secure(d *dialogue, config *tls.Config) (policy.Level, error) {
 		return policy.Plaintext, fmt.Errorf("%w: no STARTTLS", errTLS)
 	}
 	if _, err := d.ask(2, "STARTTLS"); err != nil {
+		var said *textproto.Error
+		if errors.As(err, &said) && said.Code == 454 && !c.again {
+			return policy.Unset, err
+		}
 		return policy.Plaintext, fmt.Errorf("%w: %v", errTLS, err)
 	}
 	if d.r.Buffered() > 0 {

@@ -137,7 +137,7 @@ func brokenTLSKinds() []Kind {
 		return Kind{name, doc, Trusted, delivered, policy.Plaintext, delivered, with(s)}
 	}
 	return []Kind{
-		kind("starttls-454", "cannot do STARTTLS now", At(STARTTLS, Act{Reply: "454 4.7.0 TLS not available due to temporary reason"})),
+		{"starttls-454", "cannot do STARTTLS now", Trusted, deferred, policy.Unset, delivered, with(At(STARTTLS, Act{Reply: "454 4.7.0 TLS not available due to temporary reason"}))},
 		kind("starttls-554", "offers STARTTLS and refuses it", At(STARTTLS, Act{Reply: "554 5.7.3 Unable to initialize security subsystem"})),
 		kind("starttls-502", "offers STARTTLS and does not know it", At(STARTTLS, Act{Reply: "502 5.5.1 Command not implemented"})),
 		kind("starttls-drop", "hangs up behind the 220 to STARTTLS", At(Handshake, Act{Then: Drop})),

@@ -21,6 +21,7 @@ type conn struct {
 	used int                  // transactions begun
 	// reset: the last transaction failed, RSET goes before the next one.
 	reset bool
+	spent bool // the host has had enough of this connection
 	// quiet: it was just looked at, and the host has said nothing.
 	quiet bool
 	proof proof
@@ -40,14 +41,14 @@ type opening struct {
 }
 
 // dial opens a connection for the step and measures it. The caller holds a slot
-// of the host.
-func (p *Pool) dial(ctx context.Context, s policy.Step, k key) (*conn, *policy.Failure) {
+// of the host. A failure behind a handshake that succeeded comes with the evidence.
+func (p *Pool) dial(ctx context.Context, s policy.Step, k key) (*conn, policy.Evidence, *policy.Failure) {
 	dctx, cancel := context.WithTimeout(ctx, p.o.Timeouts.Connect)
 	defer cancel()
 	begin := time.Now()
 	raw, err := p.o.Dial(dctx, "tcp", s.Addr.String())
 	if err != nil {
-		return nil, p.failed(s, connectReason(ctx, err), connectDetail(err))
+		return nil, policy.Evidence{}, p.failed(s, connectReason(ctx, err), connectDetail(err))
 	}
 	p.o.Observer.ConnectionOpened(time.Since(begin))
 	o := &opening{p: p, step: s, ctx: ctx, c: &conn{wire: newWire(raw), key: k}}
@@ -62,9 +63,12 @@ func (p *Pool) dial(ctx context.Context, s policy.Step, k key) (*conn, *policy.F
 	if f != nil {
 		o.c.quit()
 		p.o.Observer.ConnectionClosed()
-		return nil, f
+		if o.c.tls == nil || f.Reason.MayLower() { // a TLS failure of the host itself proves nothing
+			return nil, policy.Evidence{}, f
+		}
+		return nil, p.inspect(o.c, s), f
 	}
-	return o.c, nil
+	return o.c, p.inspect(o.c, s), nil
 }
 
 func connectDetail(err error) string {
@@ -184,6 +188,9 @@ func (o *opening) startTLS() *policy.Failure {
 			return o.lost(err)
 		}
 		return o.handshakeFailed(err)
+	}
+	if rep.closing() { // RFC 5321 3.8: the service is going down, whatever was asked
+		return o.refused(policy.GreetingTemporary, "STARTTLS", rep)
 	}
 	if rep.code != 220 {
 		return o.refused(byClass(rep, policy.STARTTLSTemporary, policy.STARTTLSRefused), "STARTTLS", rep)

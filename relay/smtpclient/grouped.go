@@ -69,8 +69,7 @@ func (x *transaction) dialogue() outcome {
 		return o
 	}
 	if !rep.positive() {
-		x.refuse("MAIL", rep, open)
-		return done
+		return x.refuseMAIL(rep)
 	}
 	for i := range x.batch {
 		c.out = x.appendRCPT(c.out, i)

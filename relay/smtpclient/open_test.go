@@ -50,7 +50,7 @@ func TestOpenFailures(t *testing.T) {
 		{"no STARTTLS", ehlo + "S: 250-mx\nS: 250 SIZE\nC: QUIT", policy.Modern, policy.STARTTLSMissing, "", false},
 		{"STARTTLS in the name line only", ehlo + "S: 250 STARTTLS\nC: QUIT", policy.Modern, policy.STARTTLSMissing, "", false},
 		{"STARTTLS 454", offer + "S: 454 4.7.0 not now\nC: QUIT", policy.Modern, policy.STARTTLSTemporary, "4.7.0", false},
-		{"STARTTLS 421", offer + "S: 421 no\nGONE", policy.Modern, policy.STARTTLSTemporary, "", false},
+		{"STARTTLS 421", offer + "S: 421 no\nGONE", policy.Modern, policy.GreetingTemporary, "", false},
 		{"STARTTLS 5xx", offer + "S: 502 no\nC: QUIT", policy.Modern, policy.STARTTLSRefused, "", false},
 		{"STARTTLS 250", offer + "S: 250 ok\nC: QUIT", policy.Modern, policy.ProtocolError, "", false},
 		{"STARTTLS dropped", offer + "DROP", policy.Modern, policy.HandshakeEOF, "", false},

@@ -118,13 +118,12 @@ func (p *Pool) Open(ctx context.Context, s policy.Step) (relay.Session, policy.E
 }
 
 func (p *Pool) openNew(ctx context.Context, s policy.Step, k key) (relay.Session, policy.Evidence, *policy.Failure) {
-	c, f := p.dial(ctx, s, k)
+	c, e, f := p.dial(ctx, s, k)
 	if f != nil {
 		p.free(k.hostKey)
-		return nil, policy.Evidence{}, f
+		return nil, e, f
 	}
-	n := &session{p: p, c: c, step: s, evidence: p.inspect(c, s)}
-	return n, n.evidence, nil
+	return &session{p: p, c: c, step: s, evidence: e}, e, nil
 }
 
 // acquire takes an idle connection with the key, or (nil, nil) a slot to open one.

@@ -58,12 +58,11 @@ func (s *session) replace(ctx context.Context) *policy.Failure {
 	old.close()
 	s.p.o.Observer.ConnectionClosed()
 	s.c = nil
-	fresh, f := s.p.dial(ctx, s.step, old.key)
+	fresh, evidence, f := s.p.dial(ctx, s.step, old.key)
 	if f != nil {
 		s.p.free(old.key.hostKey)
 		return f
 	}
-	evidence := s.p.inspect(fresh, s.step)
 	before, _ := s.step.Judge(s.evidence)
 	after, f := s.step.Judge(evidence)
 	if f == nil && after < before {

@@ -210,7 +210,9 @@ func (x *transaction) readEnvelope(resetOwed resetOwed) (o outcome, ok bool) {
 		return o, false
 	}
 	if !rep.positive() {
-		x.refuse("MAIL", rep, open)
+		if x.refuseMAIL(rep) == stale {
+			return stale, false
+		}
 	}
 	for i := range x.batch {
 		rep, err := x.s.c.reply(x.s.p.o.Timeouts.Command)
@@ -222,6 +224,18 @@ func (x *transaction) readEnvelope(resetOwed resetOwed) (o outcome, ok bool) {
 	return done, true
 }
 
+// refuseMAIL handles a refused sender. Some hosts mean the connection (too many
+// messages on it), and say so without 421: an old connection is replaced once, and
+// none goes back to the pool.
+func (x *transaction) refuseMAIL(rep reply) outcome {
+	if x.first(1) {
+		return stale
+	}
+	x.refuse("MAIL", rep, open)
+	x.s.c.spent = true
+	return done
+}
+
 // readRCPT takes the reply to one RCPT, unless MAIL has decided already.
 func (x *transaction) readRCPT(i int, rep reply) {
 	switch {
@@ -230,6 +244,9 @@ func (x *transaction) readRCPT(i int, rep reply) {
 		x.states[i] = accepted
 	default:
 		said, f := x.refusal("RCPT", rep)
+		if rep.code == 552 { // RFC 5321 4.5.3.1.10: to be taken for 452, too many recipients
+			f.Reason, f.Status = policy.ReplyTemporary, "4.5.3"
+		}
 		x.decide(i, said, f)
 	}
 }
