@@ -23,7 +23,7 @@ func policyTable() table {
 			key[Policy, bool]{"insecure_mx_dane", boolean(), func(p *Policy) *bool { return &p.InsecureMXDANE }, true,
 				"Whether TLSA records count for hosts whose MX answer is not signed (RFC 7672 2.2.1)."},
 			key[Policy, time.Duration]{"downgrade_hold", duration(0), func(p *Policy) *time.Duration { return &p.DowngradeHold }, 4 * time.Hour,
-				"How long a host that was well protected before may not be used in a weaker way. \"0s\": no hold."},
+				"How long after acceptance a message does not go out in a weaker way than a host of its domain was met in an earlier attempt. \"0s\": no hold."},
 		}).with(
 		fallbackTable(func(p *Policy) *[]policy.Fallback { return &p.Ruleset.Default.Fallback },
 			"A permitted step down, strongest first. Default: legacy and plaintext, at once; steps below the floor are not used."),

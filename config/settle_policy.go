@@ -43,7 +43,7 @@ func (s *settler) unbuilt(p *Policy) {
 		s.report.note(s.at(p, "mta_sts"), "policy.mta_sts is not available in this version: MTA-STS policies are not fetched", mend)
 	}
 	if s.given(p, "downgrade_hold") && p.DowngradeHold > 0 {
-		s.report.note(s.at(p, "downgrade_hold"), "policy.downgrade_hold is not available in this version: a weaker answer of a host is not held against it", mend)
+		s.report.note(s.at(p, "downgrade_hold"), "policy.downgrade_hold holds within one message in this version: hosts are not remembered from one message to the next", mend)
 	}
 }
 

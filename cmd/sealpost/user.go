@@ -97,7 +97,7 @@ func (c *userPasswdCmd) Run(s streams) error {
 }
 
 func (t *userTarget) open(s streams) (*config.Config, []config.Credential, error) {
-	cfg, err := loadConfig(t.Config, s.err)
+	cfg, err := loadConfig(t.Config, io.Discard)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -151,7 +151,7 @@ type userListCmd struct {
 
 // Run lists the credentials, without their hashes.
 func (c *userListCmd) Run(s streams) error {
-	cfg, err := loadConfig(c.Config, s.err)
+	cfg, err := loadConfig(c.Config, io.Discard)
 	if err != nil {
 		return err
 	}
