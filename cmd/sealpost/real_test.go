@@ -64,7 +64,7 @@ func partsDir() string {
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return ""
+		cache = os.TempDir()
 	}
 	return filepath.Join(cache, "sealpost-test")
 }

@@ -54,6 +54,11 @@ func TestKinds(t *testing.T) {
 			if k.Later == queue.DeliveredNow {
 				wanted = 1
 			}
+			if wanted > 0 { // a host records a message behind its reply
+				if _, err := h.Await(soon(t), wanted); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if got := h.Accepted(); len(got) != wanted {
 				t.Fatalf("%d messages, want %d: %+v", len(got), wanted, got)
 			} else if wanted == 1 && (string(got[0].Body) != c.body || got[0].From != c.from || !slices.Equal(got[0].Addresses(), c.to)) {
