@@ -59,6 +59,18 @@ func (v Verb) fits(s RowState) bool {
 	return v == VerbDrop
 }
 
+// FilterError is an operator's mistake: a filter, an ID or a verb that cannot be
+// meant. Its text says what is wrong and how to mend it, and is for that operator:
+// it quotes what was given.
+type FilterError struct{ Detail string }
+
+// Error is the detail.
+func (e *FilterError) Error() string { return e.Detail }
+
+func badFilter(format string, args ...any) error {
+	return &FilterError{fmt.Sprintf(format, args...)}
+}
+
 const scanPage = 256 // rows that the hand takes at a time
 
 // matcher is a filter that was checked.
@@ -72,15 +84,20 @@ type matcher struct {
 
 func (f Filter) compile(now time.Time) (*matcher, error) {
 	m := &matcher{Filter: f, now: now}
+	if f.ID != "" {
+		if _, err := parseName(f.ID); err != nil {
+			return nil, err
+		}
+	}
 	if f.State != "" {
 		if err := m.state.UnmarshalText([]byte(f.State)); err != nil || m.state == 0 {
-			return nil, fmt.Errorf("state %q is unknown: use waiting, leased or held", f.State)
+			return nil, badFilter("state %q is unknown: use waiting, leased or held", f.State)
 		}
 	}
 	if f.Reason != "" {
 		i := slices.IndexFunc(policy.Reasons(), func(r policy.Reason) bool { return r.String() == f.Reason })
 		if i < 0 {
-			return nil, fmt.Errorf("reason %q is unknown", f.Reason)
+			return nil, badFilter("reason %q is unknown: use a word as in the log, for example starttls-missing", f.Reason)
 		}
 		m.reason = policy.Reasons()[i]
 	}
@@ -91,7 +108,7 @@ func (f Filter) compile(now time.Time) (*matcher, error) {
 	if f.Domain != "" {
 		d, err := ParseDomain(strings.TrimPrefix(f.Domain, "."))
 		if err != nil {
-			return nil, err
+			return nil, badFilter("%v: for domain use a name such as example.net, or .example.net for all below it", err)
 		}
 		m.Domain = dot + string(d)
 	}
@@ -106,7 +123,10 @@ func (m *matcher) compileSender() (err error) {
 	default:
 		m.sender, err = ParseAddress(m.Sender)
 	}
-	return err
+	if err != nil {
+		return badFilter("%v: for sender use an address, @domain, or <> for the null reverse path", err)
+	}
+	return nil
 }
 
 // match reports whether an envelope is meant.
@@ -129,7 +149,7 @@ func (m *matcher) match(e *Entry) bool {
 }
 
 // List calls fn for each envelope that matches, by ID, until fn fails (ErrStop
-// counts as nil). Memory does not grow with the queue.
+// counts as nil). Memory does not grow with the queue. A bad filter is a *FilterError.
 func (q *Queue) List(ctx context.Context, f Filter, fn func(Entry) error) error {
 	m, err := f.compile(time.Now())
 	if err != nil {
@@ -193,14 +213,24 @@ func (q *Queue) each(ctx context.Context, m *matcher, fn func(*Row, *Entry) erro
 	}
 }
 
+// parseName reads the ID of a message, or that of an envelope, for its message.
+func parseName(name string) (ID, error) {
+	id, err := ParseID(name)
+	if err == nil {
+		return id, nil
+	}
+	if id, _, err = EnvelopeID(name).Split(); err != nil {
+		return "", badFilter("ID %.80q is no message ID (%d characters of 0-9 and A-Z) and no envelope ID (that, a hyphen and a number): take it from the list of the queue or from the log", name, idLength)
+	}
+	return id, nil
+}
+
 // rows returns the rows of a message, or of the message of an envelope; none when it
 // is not there.
 func (q *Queue) rows(ctx context.Context, name string) ([]Row, error) {
-	id, err := ParseID(name)
+	id, err := parseName(name)
 	if err != nil {
-		if id, _, err = EnvelopeID(name).Split(); err != nil {
-			return nil, fmt.Errorf("ID %q is no message ID and no envelope ID", name)
-		}
+		return nil, err
 	}
 	record, rows, err := q.store.Read(ctx, id)
 	if errors.Is(err, ErrNotFound) {
@@ -222,7 +252,8 @@ func entry(r *Row) (*Entry, error) {
 	return &Entry{Message: *m, Envelope: *e, State: r.State}, nil
 }
 
-// Show returns all envelopes of a message. ErrNotFound when it is not there (any more).
+// Show returns all envelopes of a message. ErrNotFound when it is not there (any
+// more), a *FilterError when id is no ID.
 func (q *Queue) Show(ctx context.Context, id ID) ([]Entry, error) {
 	rows, err := q.rows(ctx, string(id))
 	if err != nil {
@@ -244,10 +275,11 @@ func (q *Queue) Show(ctx context.Context, id ID) ([]Entry, error) {
 
 // Act does the verb to each envelope that matches and to which it applies, and
 // returns how many there were. A leased envelope is left alone until its lease ends,
-// then acted on, unless this process ends before.
+// then acted on, unless this process ends before. A bad filter or verb is a
+// *FilterError, and nothing is done.
 func (q *Queue) Act(ctx context.Context, a Action, f Filter) (int, error) {
 	if !slices.Contains([]Verb{VerbRetry, VerbHold, VerbRelease, VerbDrop}, a.Verb) {
-		return 0, fmt.Errorf("verb %q is unknown: use retry, hold, release or drop", a.Verb)
+		return 0, badFilter("verb %q is unknown: use retry, hold, release or drop", a.Verb)
 	}
 	m, err := f.compile(time.Now())
 	if err != nil {

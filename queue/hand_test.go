@@ -79,12 +79,13 @@ func TestFilter(t *testing.T) {
 				t.Errorf("%s: %q, %v, want %q", c.name, got, err, c.want)
 			}
 		}
-		for _, bad := range []queue.Filter{{ID: "x"}, {State: "lost"}, {State: "unset"}, {Reason: "none"}, {Domain: "a..b"}, {Sender: "x"}} {
-			if err := h.q.List(t.Context(), bad, func(queue.Entry) error { return nil }); err == nil {
-				t.Errorf("filter %+v was taken", bad)
+		for _, bad := range []queue.Filter{{ID: "x"}, {State: "lost"}, {State: "unset"}, {Reason: "none"}, {Domain: "a..b"}, {Domain: "b\u00fc..de"}, {Sender: "x"}, {Sender: "@a..b"}} {
+			var mistake *queue.FilterError
+			if err := h.q.List(t.Context(), bad, func(queue.Entry) error { return nil }); !errors.As(err, &mistake) || mistake.Detail == "" {
+				t.Errorf("filter %+v: %v, want a FilterError", bad, err)
 			}
-			if _, err := h.q.Act(t.Context(), queue.Action{Verb: queue.VerbDrop}, bad); err == nil {
-				t.Errorf("filter %+v was taken for a drop", bad)
+			if _, err := h.q.Act(t.Context(), queue.Action{Verb: queue.VerbDrop}, bad); !errors.As(err, &mistake) || mistake.Detail == "" {
+				t.Errorf("filter %+v for a drop: %v, want a FilterError", bad, err)
 			}
 		}
 		if list, err := h.q.Show(t.Context(), ids[0]); err != nil || len(list) != 2 || list[1].State != queue.RowHeld || !list[1].Envelope.Held {
@@ -92,6 +93,10 @@ func TestFilter(t *testing.T) {
 		}
 		if _, err := h.q.Show(t.Context(), queue.NewID(time.Now())); !errors.Is(err, queue.ErrNotFound) {
 			t.Errorf("Show: %v, want ErrNotFound", err)
+		}
+		var mistake *queue.FilterError
+		if _, err := h.q.Show(t.Context(), "NOPE"); !errors.As(err, &mistake) || !strings.Contains(mistake.Detail, `"NOPE" is no message ID`) {
+			t.Errorf("Show of what is no ID: %v", err)
 		}
 	})
 }
@@ -132,8 +137,9 @@ func TestAct(t *testing.T) {
 			t.Errorf("states %s", got)
 		}
 		act(queue.VerbRetry, queue.Filter{}, 1)
-		if _, err := h.q.Act(t.Context(), queue.Action{Verb: "burn"}, queue.Filter{}); err == nil {
-			t.Error("an unknown verb was done")
+		var mistake *queue.FilterError
+		if _, err := h.q.Act(t.Context(), queue.Action{Verb: "burn"}, queue.Filter{}); !errors.As(err, &mistake) {
+			t.Errorf("an unknown verb: %v", err)
 		}
 		verbs := make(map[queue.Verb]int)
 		for _, e := range h.journal() {

@@ -34,11 +34,12 @@ type selftest struct {
 	mu   sync.Mutex
 	at   time.Time // of the last test; zero: none yet
 	good bool
-	why  string // of the last warning, so that it is not repeated
+	why  string // it is unavailable, as logged last
 }
 
 // Selftest asks the resolvers for the signed and the bogus name, past the cache, and
-// returns nil when DNSSEC works: secure answers can be believed. A change is logged.
+// returns nil when DNSSEC works: secure answers can be believed. The first verdict and
+// each change of it are logged.
 func (r *Resolver) Selftest(ctx context.Context) error {
 	err := r.probe(ctx)
 	if err != nil && ctx.Err() != nil {
@@ -50,7 +51,14 @@ func (r *Resolver) Selftest(ctx context.Context) error {
 	first := t.at.IsZero()
 	t.at = time.Now()
 	switch {
-	case err != nil && (first || t.good || t.why != err.Error()):
+	case err != nil && !first && !t.good:
+		// Reasons alternate, with the name that failed first and the port of the
+		// query: an operator is told of the change of state, not of each of them.
+		if t.why != err.Error() {
+			t.why = err.Error()
+			r.log.Debug("DNSSEC is still unavailable", "reason", t.why)
+		}
+	case err != nil:
 		t.why = err.Error()
 		r.log.Warn("DNSSEC is unavailable: no DANE level will be claimed", "reason", t.why)
 	case err == nil && (first || !t.good):

@@ -1,7 +1,10 @@
 package dnssec_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -54,6 +57,45 @@ func TestSelftest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An operator hears of each change of state once, whatever the reasons do meanwhile.
+func TestSelftestLog(t *testing.T) {
+	t.Parallel()
+	z := serve(t)
+	var text bytes.Buffer
+	r := open(t, dnssec.Options{Servers: []string{z.Addr()}, Timeout: time.Second,
+		Logger: slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	test := func(good bool, want ...string) {
+		t.Helper()
+		text.Reset()
+		if err := r.Selftest(t.Context()); (err == nil) != good {
+			t.Fatalf("self-test: %v", err)
+		}
+		var got []string
+		for line := range strings.Lines(text.String()) {
+			if strings.Contains(line, "DNSSEC") {
+				level, _, _ := strings.Cut(line[strings.Index(line, "level=")+len("level="):], " ")
+				got = append(got, level)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("logged %q, want %q", got, want)
+		}
+	}
+	z.SetMode(policytest.Oblivious)
+	test(false, "WARN") // the first time
+	test(false)
+	z.Fail(".", "", policytest.ServFail)
+	test(false, "DEBUG") // another reason
+	test(false)
+	z.Heal(".", "")
+	z.SetMode(policytest.Validating)
+	test(true, "INFO")
+	test(true)
+	z.SetMode(policytest.Oblivious)
+	test(false, "WARN")
+	test(false)
 }
 
 func TestBelievedTestsOnce(t *testing.T) {

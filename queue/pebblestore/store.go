@@ -26,10 +26,19 @@ type Options struct {
 	Fatal func(code int)
 
 	fs vfs.FS // tests: another file system
+	// free tells the free space of Dir. nil: FreeBytes, or not asked with another fs.
+	free func(dir string) (uint64, error)
 }
 
 // fatalCode is the exit code for a storage that became unusable.
 const fatalCode = 3
+
+// startReserve is the free space, in octets, without which the store is not opened.
+// Opening writes: a new log, a manifest, and one table of what the old log still
+// holds, all of it synced. Most of a log is of messages that are done and leaves nothing
+// in a table, so 16 MiB are plenty for a usual one and little on any disk that is worth
+// queueing on. A log that needs more ends the start by ENOSPC (logger.background).
+const startReserve = 16 << 20
 
 // Store is a queue.Store and a queue.Counter. Make one with Open.
 type Store struct {
@@ -52,7 +61,7 @@ var (
 )
 
 // Open opens the store in a directory, or makes one. It fails when another process
-// has it open. Close it.
+// has it open, and when the disk is full. Close it.
 func Open(o Options) (*Store, error) {
 	if o.Dir == "" {
 		return nil, errors.New("pebblestore: Options.Dir is missing")
@@ -65,16 +74,22 @@ func Open(o Options) (*Store, error) {
 	}
 	if o.fs == nil {
 		o.fs = vfs.Default
+		if o.free == nil {
+			o.free = FreeBytes
+		}
 	}
 	if err := o.fs.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("pebblestore: %w", err)
+	}
+	if err := o.checkSpace(); err != nil {
+		return nil, err
 	}
 	lock, err := pebble.LockDirectory(o.Dir, o.fs)
 	if err != nil {
 		return nil, fmt.Errorf("pebblestore: %s cannot be locked (is another sealpost using it?): %w", o.Dir, err)
 	}
 	s := &Store{
-		lock: lock, log: logger{o.Logger, o.Fatal}, schedule: queue.NewSchedule(), stop: make(chan struct{}),
+		lock: lock, log: newLogger(&o), schedule: queue.NewSchedule(), stop: make(chan struct{}),
 		journal: journal{retention: o.Retention}, shelf: shelf{open: make(map[queue.ID]*volume)},
 	}
 	s.buffers.New = func() any { b := make([]byte, chunkSize); return &b }
@@ -85,8 +100,26 @@ func Open(o Options) (*Store, error) {
 	if err := s.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), s.db.Close(), lock.Close())
 	}
+	s.log.opened.Store(true)
 	s.keeper.Go(s.keep)
 	return s, nil
+}
+
+// checkSpace fails when the disk is so full that opening the store could not end:
+// Pebble tries a flush that failed again for ever, at once, and waits for it.
+func (o *Options) checkSpace() error {
+	if o.free == nil {
+		return nil
+	}
+	n, err := o.free(o.Dir)
+	if err != nil {
+		return fmt.Errorf("pebblestore: %w", err)
+	}
+	if n < startReserve {
+		return fmt.Errorf("pebblestore: the disk is too full to open %s: %d KiB are free there, at least %d KiB are needed: free some space, then start again",
+			o.Dir, n>>10, startReserve>>10)
+	}
+	return nil
 }
 
 // settings are Pebble's, for a store where most values live for a moment.

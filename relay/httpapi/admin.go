@@ -42,6 +42,10 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	s.end(w, r, out, err)
 }
 
+// messageAttempts is how many attempts of one message are given when no limit is
+// asked: a person reads them.
+const messageAttempts = 10
+
 // attempts streams the latest attempts, newest first.
 func (s *Server) attempts(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
@@ -55,7 +59,11 @@ func (s *Server) attempts(w http.ResponseWriter, r *http.Request) {
 	}
 	out := newStream(w)
 	if s.o.Recorder != nil {
-		if limit == 0 {
+		switch {
+		case limit > 0:
+		case q.Has("msg"):
+			limit = messageAttempts
+		default:
 			limit = -1 // all
 		}
 		for _, a := range s.o.Recorder.Latest(limit, queue.ID(q.Get("msg"))) {
@@ -70,9 +78,13 @@ func (s *Server) attempts(w http.ResponseWriter, r *http.Request) {
 // end closes a stream. After the first line only a broken connection can say that
 // the list is not complete.
 func (s *Server) end(w http.ResponseWriter, r *http.Request, out *stream, err error) {
+	var bad *queue.FilterError
 	switch {
 	case err == nil:
 		out.begin()
+		return
+	case errors.As(err, &bad) && !out.begun:
+		writeProblem(w, problem(http.StatusBadRequest, bad.Detail))
 		return
 	case r.Context().Err() == nil:
 		s.log.Error("http: list failed", "error", err)
@@ -186,7 +198,10 @@ type matched struct {
 }
 
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var bad *queue.FilterError
 	switch {
+	case errors.As(err, &bad):
+		writeProblem(w, problem(http.StatusBadRequest, bad.Detail))
 	case errors.Is(err, queue.ErrNotFound):
 		writeProblem(w, problem(http.StatusNotFound, "no such message in the queue"))
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/queue"
+	"github.com/sealpost/sealpost/queue/storetest"
 	"github.com/sealpost/sealpost/relay"
 )
 
@@ -96,6 +97,73 @@ func TestClientErrors(t *testing.T) {
 	}
 	if _, err := NewClient(t.TempDir()+"/none").Show(ctx, "x"); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("nobody there: %v", err)
+	}
+}
+
+// What an operator typed wrong is no fault of the relay, and the text reaches them.
+func TestFilterError(t *testing.T) {
+	t.Parallel()
+	q, err := queue.New(queue.Options{Store: storetest.NewModel()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := onSocket(t, New(Options{Queue: q}))
+	list := func(f queue.Filter) error {
+		return c.List(t.Context(), f, func(queue.Entry) error { return nil })
+	}
+	act := func(f queue.Filter) error {
+		_, err := c.Act(t.Context(), queue.Action{Verb: queue.VerbRetry}, f)
+		return err
+	}
+	_, show := c.Show(t.Context(), "NOPE")
+	for _, tt := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"show", show, `"NOPE" is no message ID`},
+		{"list ID", list(queue.Filter{ID: "NOPE"}), `"NOPE" is no message ID`},
+		{"act ID", act(queue.Filter{ID: "NOPE"}), `"NOPE" is no message ID`},
+		{"list domain", list(queue.Filter{Domain: "a..b"}), "use a name such as"},
+		{"act sender", act(queue.Filter{Sender: "x"}), "use an address"},
+	} {
+		var p *Problem
+		if !errors.As(tt.err, &p) || p.Status != http.StatusBadRequest || !strings.Contains(p.Detail, tt.want) {
+			t.Errorf("%s: %v, want a 400 that says %q", tt.name, tt.err, tt.want)
+		}
+	}
+	if _, err := c.Show(t.Context(), queue.NewID(time.Now())); !errors.Is(err, queue.ErrNotFound) {
+		t.Errorf("a good ID of nothing: %v", err)
+	}
+}
+
+// Of one message the latest ten attempts are given, newest first, and more only
+// when more are asked for.
+func TestAttemptsOfMessage(t *testing.T) {
+	t.Parallel()
+	rec := NewRecorder(100)
+	for i := range 30 {
+		rec.Attempted(&relay.Attempt{Message: "01M", Tries: i})
+		rec.Attempted(&relay.Attempt{Message: "01OTHER", Tries: i})
+	}
+	h := New(Options{Recorder: rec}).AdminHandler()
+	for target, want := range map[string][]int{ // how many, the first, the last
+		"/admin/attempts?msg=01M":          {10, 29, 20},
+		"/admin/attempts?msg=01M&limit=3":  {3, 29, 27},
+		"/admin/attempts?msg=01M&limit=20": {20, 29, 10},
+		"/admin/attempts":                  {60, 29, 0},
+	} {
+		var tries []int
+		for line := range strings.Lines(get(h, target).Body.String()) {
+			var a relay.Attempt
+			if err := json.Unmarshal([]byte(line), &a); err != nil {
+				t.Fatal(err)
+			}
+			tries = append(tries, a.Tries)
+		}
+		if len(tries) != want[0] || tries[0] != want[1] || tries[len(tries)-1] != want[2] {
+			t.Errorf("%s: %v, want %v", target, tries, want)
+		}
 	}
 }
 

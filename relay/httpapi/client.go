@@ -81,7 +81,8 @@ func (c *Client) Act(ctx context.Context, a queue.Action, f queue.Filter) (int, 
 }
 
 // Attempts calls fn with the latest attempts that the relay remembers, newest
-// first, each as its JSON (relay.Attempt); of one message, unless id is empty.
+// first, each as its JSON (relay.Attempt); the last ten of one message, unless id is
+// empty.
 func (c *Client) Attempts(ctx context.Context, id queue.ID, fn func(json.RawMessage) error) error {
 	q := url.Values{}
 	if id != "" {

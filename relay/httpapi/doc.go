@@ -21,7 +21,9 @@
 //	GET  /admin/attempts          the latest attempts, as JSON lines
 //
 // The filter of the admin API is in the query: id, domain, sender, state, reason,
-// older_than, limit; for POST also dry_run. GET /admin/attempts takes msg and limit.
+// older_than, limit; for POST also dry_run. GET /admin/attempts takes msg and limit;
+// it gives the latest 10 of one message when there is no limit. A filter that cannot be
+// meant is a 400 that says how to mend it.
 //
 // The standards: RFC 9110 (HTTP), RFC 9457 (problem details), RFC 6750 (bearer
 // tokens), the Content Security Policy of the W3C.
