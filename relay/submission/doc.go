@@ -19,7 +19,8 @@
 // raw command lines be seen, and only there do one command line and the octets of one
 // piece of content arrive as exactly that. It is what libraries.md calls guardConn.
 //
-//   - gate.go: phases, deadlines, framing of content; gate_reply.go: the replies
+//   - gate.go: phases, deadlines, framing of content; gate_reply.go: the replies;
+//     gate_wait.go: waiting for input, and how draining interrupts it
 //   - command.go: what a command line must look like; framing.go: the end of DATA
 //   - session.go: go-smtp's callbacks; auth.go: SASL; credential.go, password.go,
 //     throttle.go: who may log in, and who has tried too often
@@ -41,6 +42,8 @@
 //   - Content is never read as commands: after a timeout, an early end or a chunk of unknown
 //     size the connection ends. CR LF . CR LF alone ends DATA; content with a bare CR, a bare
 //     LF or a NUL is refused (554 5.6.0), so nothing that was accepted can smuggle onwards.
+//     After a bare CR or LF the connection is closed behind that reply, so nothing that stands
+//     behind such content is carried out, wherever somebody saw its end.
 //     NUL: RFC 5321 4.1.1.4 lets all ASCII pass, but RFC 2045 2.7 and 2.8 forbid it in 7bit
 //     and 8bit data, and a receiver that drops it would join what it kept apart.
 //   - Lines of content over 998 octets pass up to Limits.LineBytes: HTML without line breaks
@@ -51,7 +54,9 @@
 //     known ones. Failed logins delay and cut off their own network and name, and nobody else.
 //   - No text of an internal error reaches a client: it is 451 4.3.0, and logged with the ID.
 //   - Sealpost-* fields do not leave; one that cannot be honoured refuses the message.
-//   - Shutdown ends idle sessions with 421 4.3.2 and lets content in flight come to its end.
+//   - Where Options.Gate says that there is no room, MAIL is refused (452 4.3.1).
+//   - Shutdown ends idle sessions with 421 4.3.2 and lets open transactions come to their end,
+//     as long as their commands follow within Limits.DrainIdle.
 //
 // BUG: a client that closes TLS properly in the middle of DATA or of a chunk is noticed
 // because the framing is known, so the truncation of F2 does not remain; what does remain

@@ -87,9 +87,12 @@ type gate struct {
 	pieceBegan time.Time // of this DATA or chunk
 	pieceBytes int64
 
-	mu       sync.Mutex // guards the next two and the read deadline
-	draining bool
-	yielding bool // waiting where drain may interrupt
+	mu         sync.Mutex // guards the next ones and the read deadline
+	draining   bool
+	drainBegan time.Time
+	waiting    wait      // how drain may interrupt the present wait
+	deadline   time.Time // of the present wait, as if nothing drained
+	lineBegan  time.Time // when the wait for the present command line began
 
 	closing sync.Once
 }
@@ -202,7 +205,7 @@ func (g *gate) readLine(limit int) ([]byte, *reply) {
 			return g.checkLine(size, limit)
 		}
 		if deadline.IsZero() {
-			deadline = time.Now().Add(g.server.limits.Command)
+			deadline = g.beginLine()
 		}
 		if err := g.await(deadline, g.idle()); err != nil {
 			g.hangUp(err)
@@ -247,7 +250,7 @@ func (g *gate) screenResponse(line []byte, r *reply) []byte {
 // count keeps a connection from being busy for nothing (libraries.md F13).
 func (g *gate) count(v verb) *reply {
 	l := &g.server.limits
-	if g.isDraining() && !g.tx.bdat {
+	if g.isDraining() && !g.carriesOn(v) {
 		return errGoingDown()
 	}
 	switch v {
@@ -258,6 +261,16 @@ func (g *gate) count(v verb) *reply {
 		return errTooManyCommands()
 	}
 	return nil
+}
+
+// carriesOn says whether a command belongs to an open transaction: those come to
+// their end while the server drains; what would drop one or begin another does not.
+func (g *gate) carriesOn(v verb) bool {
+	switch v {
+	case verbMAIL, verbRSET, verbEHLO, verbHELO, verbSTARTTLS:
+		return false
+	}
+	return g.tx.open
 }
 
 // hangUp says why the connection ends, if the client can hear it.
@@ -271,68 +284,6 @@ func (g *gate) hangUp(err error) {
 	g.ending = true
 	_ = g.flush()
 	g.phase = phaseOver
-}
-
-// wait says whether drain may interrupt a wait for input.
-type wait uint8
-
-const (
-	waitFirm     wait = iota // inside content
-	waitYielding             // nothing would be lost
-)
-
-// idle says how to wait for the next command: firmly between the chunks of a message.
-func (g *gate) idle() wait {
-	if g.tx.bdat {
-		return waitFirm
-	}
-	return waitYielding
-}
-
-// await sends the replies and waits for more input.
-func (g *gate) await(deadline time.Time, w wait) error {
-	if err := g.flush(); err != nil {
-		return err
-	}
-	g.arm(deadline, w)
-	_, err := g.br.Peek(g.br.Buffered() + 1)
-	if w == waitYielding {
-		g.settle()
-	}
-	return err
-}
-
-// arm sets the read deadline; settle says that the wait is over.
-func (g *gate) arm(deadline time.Time, w wait) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.yielding = w == waitYielding; g.yielding && g.draining {
-		deadline = time.Unix(1, 0)
-	}
-	_ = g.tcp.SetReadDeadline(deadline)
-}
-
-func (g *gate) settle() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.yielding = false
-}
-
-// drain asks the session to end: at once when it is idle, else after the content
-// that it is taking in.
-func (g *gate) drain() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.draining = true
-	if g.yielding {
-		_ = g.tcp.SetReadDeadline(time.Unix(1, 0))
-	}
-}
-
-func (g *gate) isDraining() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.draining
 }
 
 // kill ends the connection under the session's feet.

@@ -30,6 +30,11 @@ type Options struct {
 	Limits      Limits
 	Logger      *slog.Logger // nil: nothing is logged
 	Observer    Observer     // nil: nobody is told
+	// Gate is asked at each MAIL that is otherwise in order. An error that is
+	// queue.ErrFull (errors.Is) refuses it with 452 4.3.1, before the message is sent (RFC
+	// 1870 6.1); every other one is for the Sink to meet. It is called concurrently and
+	// must not block. nil: no gate.
+	Gate func() error
 }
 
 // TLSMode says how a listener protects its connections.
@@ -104,6 +109,7 @@ type Limits struct {
 	MinRate   int           // octets per second of content after RateGrace; 256
 	RateGrace time.Duration // 1 min
 	Drain     time.Duration // how long Serve drains when its context ends; 30 s
+	DrainIdle time.Duration // for the next command of an open transaction while draining; 5 s
 
 	HeaderBytes int // octets of the header section; 256 KiB
 	LineBytes   int // octets of one line of content; 64 KiB
@@ -131,6 +137,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.MinRate, 256)
 	set(&l.RateGrace, time.Minute)
 	set(&l.Drain, 30*time.Second)
+	set(&l.DrainIdle, 5*time.Second)
 	set(&l.HeaderBytes, 256<<10)
 	set(&l.LineBytes, 64<<10)
 	set(&l.Received, 100)

@@ -23,6 +23,7 @@ type Server struct {
 	limits   Limits
 	log      *slog.Logger
 	observer Observer
+	room     func() error // Options.Gate
 	doors    []*door
 	conns    *registry
 	accounts atomic.Pointer[accounts]
@@ -49,7 +50,7 @@ func New(o Options, sink Sink) (*Server, error) {
 	}
 	s := &Server{
 		hostname: o.Hostname, sink: sink, limits: o.Limits.withDefaults(), log: o.Logger, observer: o.Observer,
-		draining: make(chan struct{}), finished: make(chan struct{}),
+		room: o.Gate, draining: make(chan struct{}), finished: make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -137,9 +138,11 @@ func ignoreDeadline(err error) error {
 	return err
 }
 
-// Shutdown stops accepting, ends idle sessions with 421 4.3.2, lets content in flight
-// come to its end, and closes. When ctx is done before that, every connection is
-// closed and ctx's error returned. Calls after the first wait for the first.
+// Shutdown stops accepting, ends idle sessions with 421 4.3.2, lets open transactions
+// (MAIL was accepted) come to their end, and closes; a client that gives no next command
+// of its transaction within Limits.DrainIdle gets 421 too. When ctx is done before that,
+// every connection is closed and ctx's error returned. Calls after the first wait for the
+// first.
 func (s *Server) Shutdown(ctx context.Context) (err error) {
 	first := false
 	s.drainOnce.Do(func() { first = true; close(s.draining) })
@@ -231,7 +234,7 @@ func (d *door) listen() error {
 	l := d.options.Listener
 	if l == nil {
 		var err error
-		if l, err = net.Listen("tcp", d.options.Addr); err != nil {
+		if l, err = net.Listen(family(d.options.Addr), d.options.Addr); err != nil {
 			return fmt.Errorf("submission: listener %s: %w", d.name, err)
 		}
 	}
@@ -241,6 +244,19 @@ func (d *door) listen() error {
 	}
 	d.listener = l
 	return nil
+}
+
+// family is the network to listen on: for an IPv4 literal IPv4 only, because Go
+// makes 0.0.0.0 on "tcp" a dual-stack socket that is reached over IPv6 too.
+func family(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "tcp" // Listen says what is wrong
+	}
+	if a, err := netip.ParseAddr(host); err == nil && a.Is4() {
+		return "tcp4"
+	}
+	return "tcp"
 }
 
 func (d *door) close() {

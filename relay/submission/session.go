@@ -84,7 +84,7 @@ func (s *session) mayMail(sender queue.Address) error {
 	if s.account == nil {
 		switch {
 		case !g.door.options.RequireAuth || g.peer.trusted:
-			return nil
+			return g.server.hasRoom()
 		case g.tls == nil && g.door.tls != nil && !g.peer.local:
 			return errNeedTLS() // RFC 3207 4
 		default:
@@ -96,14 +96,28 @@ func (s *session) mayMail(sender queue.Address) error {
 		return errWithdrawn()
 	}
 	s.account = now
-	switch {
-	case !now.allows(sender):
+	if !now.allows(sender) {
 		return errSenderRefused("this credential may not send as this address")
-	case now.limiter != nil && !now.limiter.Allow():
+	}
+	if err := g.server.hasRoom(); err != nil {
+		return err // before the limiter: what is not taken does not count
+	}
+	if now.limiter != nil && !now.limiter.Allow() {
 		return errRate()
-	default:
+	}
+	return nil
+}
+
+// hasRoom asks Options.Gate. What could not be kept is refused at MAIL, before the
+// client sends it (RFC 1870 6.1); Enqueue's own check at the end of the content stays.
+func (s *Server) hasRoom() error {
+	if s.room == nil {
 		return nil
 	}
+	if err := s.room(); errors.Is(err, queue.ErrFull) {
+		return errFull()
+	}
+	return nil
 }
 
 // Rcpt adds the recipient that the gate parsed.
