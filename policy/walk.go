@@ -210,10 +210,11 @@ func (w *Walk) judged(f *Failure) bool {
 
 // mayBounce reports whether a floor that was not reached is a reason to give up
 // now: not while the rule will allow a lower rung later, and not when it is the
-// domain's promise that is not kept (RFC 7672 2.2: delay), REQUIRETLS excepted.
+// domain's promise that is not kept (RFC 7672 2.2: delay) or a hold that will end,
+// REQUIRETLS excepted.
 func (p *Plan) mayBounce() bool {
 	return p.OnUnmet == Bounce && !slices.ContainsFunc(p.Targets, func(t Target) bool {
-		promised := t.Basis == BasisDANE || t.Basis == BasisMTASTS
+		promised := t.Basis == BasisDANE || t.Basis == BasisMTASTS || t.Basis == BasisHold
 		return t.Later || promised && t.Floor.Needs&NeedRequireTLS == 0
 	})
 }

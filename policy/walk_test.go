@@ -166,6 +166,16 @@ func TestWalkUnmet(t *testing.T) {
 		{"a stalled handshake is no verdict", strict(false, mx(1, 10)),
 			farm{"mx1/modern": HandshakeStall, "mx1/classical": HandshakeStall}, false, "4.7.5"},
 		{"the rule allows a lower rung later: wait", strict(true, mx(1, 10)), farm{"mx1/modern": STARTTLSMissing}, false, "4.7.4"},
+		{"a hold ends by itself: wait", func() Plan {
+			p := strict(false, mx(1, 10))
+			p.Targets[0].Basis = BasisHold
+			return p
+		}(), farm{"mx1/modern": STARTTLSMissing}, false, "4.7.4"},
+		{"a domain's promise is waited for (RFC 7672 2.2)", func() Plan {
+			p := strict(false, mx(1, 10))
+			p.Targets[0].Basis = BasisDANE
+			return p
+		}(), farm{"mx1/modern": TLSAMismatch}, false, "4.7.5"},
 		{"every greeting refused: permanent", Plan{Targets: []Target{mx(1, 10), mx(2, 20)}, OnUnmet: Defer},
 			farm{"mx1/modern": GreetingPermanent, "mx2/modern": GreetingPermanent}, true, "5.3.2"},
 		{"one greeting refused, one not reached: temporary", Plan{Targets: []Target{mx(1, 10), mx(2, 20)}, OnUnmet: Defer},
