@@ -10,7 +10,7 @@ import (
 // is by preference (RFC 5321 5.1).
 func Decide(f Facts, r Ruleset, q Query) Plan {
 	d := decider{facts: &f, rules: &r, rule: r.For(q), query: &q}
-	d.plan = Plan{Domain: q.Domain, Rule: d.rule.Name, OnUnmet: d.rule.OnUnmet, First: q.Tries == 0}
+	d.plan = Plan{Domain: q.Domain, Rule: d.rule.Name, OnUnmet: d.rule.OnUnmet, First: q.Tries == 0, Hold: !q.TLSOff && q.Age < r.Hold}
 	d.note("", "%s asks for %s", d.rule.Name, d.rule.Floor)
 	d.setFloor()
 	if d.rule.Floor == Unset {
@@ -56,7 +56,7 @@ func (d *decider) setFloor() {
 	if !d.rule.isDefault() {
 		p.Basis = BasisRule
 	}
-	if !q.TLSOff && q.Age < d.rules.Hold {
+	if p.Hold {
 		// Own, downgrade hold within one message: what an earlier attempt found, an
 		// attacker or a bad moment does not take away at once. It never blocks for ever.
 		d.raise(Floor{Level: min(q.Seen, Encrypted)}, BasisHold, "an earlier attempt met the domain with TLS: held at %s for now")

@@ -14,6 +14,9 @@ type Plan struct {
 	Basis   Basis   `json:"basis"`
 	Rule    string  `json:"rule"` // name of the rule that matched
 	OnUnmet OnUnmet `json:"on_unmet"`
+	// Hold: the downgrade hold is on. A host whose handshake succeeded, and that failed
+	// behind it, is waited for so long.
+	Hold bool `json:"hold,omitempty"`
 	// First: there was no attempt before. A host that cannot do STARTTLS now (454) is
 	// waited for once.
 	First   bool     `json:"first,omitempty"`
@@ -148,7 +151,7 @@ type Result struct {
 	// of the transaction. The walk does not go below a rung that was opened.
 	Opened bool
 	// Secured: a TLS handshake succeeded, and something else failed behind it: TLS
-	// was to be had there, so the walk does not go below that rung either.
+	// was to be had there, so the walk does not go below that rung while the plan's hold is on.
 	Secured bool
 	// Took is how long the step took.
 	Took time.Duration

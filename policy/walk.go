@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 )
@@ -78,7 +79,7 @@ func (w *Walk) Report(s Step, r Result) {
 		w.done = true
 		return
 	}
-	if r.Opened || r.Secured || w.patient(r.Failure.Reason) {
+	if r.Opened || r.Secured && w.plan.Hold || w.patient(r.Failure.Reason) {
 		w.deepest = min(w.deepest, s.Rung.pass())
 	}
 	if r.Opened {
@@ -164,31 +165,27 @@ func (w *Walk) Failure() *Failure {
 }
 
 func (w *Walk) pick() *Failure {
-	var stood, temporary, permanent, keyword *Failure
+	var stood, temporary, lack, weak, permanent, keyword *Failure
 	for _, r := range w.results {
 		switch f := r.Failure; {
 		case r.Opened && !f.Permanent():
 			stood = f // a host that spoke about the mail itself says more than one that did not
+		case r.Opened:
+			lack = f // the host cannot take this mail, whatever its other hosts could do
 		case f.Reason == RequireTLSMissing:
 			keyword = f
-		case f.Permanent():
+		case f.Permanent(), w.judged(f):
 			permanent = f
-		case w.judged(f):
-			permanent = f
+		case f.Reason.MayLower():
+			weak = f
 		default:
 			temporary = f
 		}
 	}
-	switch {
-	case stood != nil:
-		return stood
-	case temporary != nil:
-		return temporary
-	case keyword != nil:
-		return keyword // RFC 8689 4.2.1: 5.7.30 if one host lacked only the keyword
-	default:
-		return permanent
-	}
+	// A lack outweighs too little TLS at the other hosts, which this walk may not
+	// accept; keyword goes before permanent, because RFC 8689 4.2.1 wants 5.7.30 if one
+	// host lacked only the keyword.
+	return cmp.Or(stood, temporary, lack, weak, keyword, permanent)
 }
 
 // judged reports whether a failure is the verdict on a host that was reached, for

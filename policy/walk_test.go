@@ -83,11 +83,11 @@ func TestWalk(t *testing.T) {
 		{"own: injected bytes are an attack, not a reason for clear text", two[:1],
 			farm{"mx1/modern": BytesInjected}, "mx1/modern", BytesInjected},
 		{"own: nor elsewhere", two,
-			farm{"mx1/modern": BytesInjected, "mx2/modern": STARTTLSMissing}, "mx1/modern mx2/modern", STARTTLSMissing},
+			farm{"mx1/modern": BytesInjected, "mx2/modern": STARTTLSMissing}, "mx1/modern mx2/modern", BytesInjected},
 		{"own: a session that stood forbids lower rungs elsewhere (4xx never lowers)", two,
 			farm{"mx1/modern": opened, "mx2/modern": STARTTLSMissing}, "mx1/modern mx2/modern", ReplyTemporary},
 		{"own: a handshake that stood does so too, whatever came behind it", two,
-			farm{"mx1/modern": secured, "mx2/modern": STARTTLSMissing}, "mx1/modern mx2/modern", STARTTLSMissing},
+			farm{"mx1/modern": secured, "mx2/modern": STARTTLSMissing}, "mx1/modern mx2/modern", ConnectionLost},
 		{"own: legacy TLS that stood forbids clear text, not legacy", two,
 			farm{"mx1/modern": STARTTLSMissing, "mx2/modern": HandshakeVersion, "mx2/legacy": secured}, "mx1/modern mx2/modern mx2/legacy", ConnectionLost},
 		{"RFC 5321 5.1 a deferred transaction goes to the next host on the same rung", two,
@@ -98,7 +98,7 @@ func TestWalk(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.clause, func(t *testing.T) {
-			p := Plan{Targets: tt.targets, OnUnmet: Defer}
+			p := Plan{Targets: tt.targets, OnUnmet: Defer, Hold: true}
 			steps, w := tt.farm.run(&p)
 			if got := strings.Join(steps, " "); got != tt.want {
 				t.Errorf("walked %s\nwant   %s", got, tt.want)
@@ -138,6 +138,15 @@ func TestWalkFirst(t *testing.T) {
 	steps, w := farm{"mx1/modern": STARTTLSTemporary, "mx2/modern": STARTTLSMissing}.run(&p)
 	if got := strings.Join(steps, " "); got != "mx1/modern mx2/modern" || w.Failure() == nil || w.Failure().Permanent() {
 		t.Errorf("walked %s, failure %v", got, w.Failure())
+	}
+}
+
+// The hold ends: a host whose TLS never leads to a session does not block the mail.
+func TestWalkHoldEnds(t *testing.T) {
+	p := Plan{Targets: []Target{mx(1, 10), mx(2, 20)}}
+	steps, _ := farm{"mx1/modern": secured, "mx2/modern": STARTTLSMissing}.run(&p)
+	if got := strings.Join(steps, " "); got != "mx1/modern mx2/modern mx2/clear" {
+		t.Errorf("walked %s", got)
 	}
 }
 
@@ -241,6 +250,7 @@ func FuzzWalk(f *testing.F) {
 }
 
 func shapePlan(shape []byte) (p Plan, rungs int) {
+	p.Hold = true
 	take := func() byte {
 		if len(shape) == 0 {
 			return 0

@@ -25,6 +25,7 @@ type fakeHost struct {
 	open     map[policy.Rung]policy.Reason // failures to open, by rung
 	version  uint16                        // of TLS; 0: TLS 1.3
 	replies  map[string]policy.Reason      // by local part; missing: accepted
+	code     int                           // of refusing replies; 0: no reply
 	quits    int
 	released int
 }
@@ -69,6 +70,9 @@ func (f *fakeSession) Send(ctx context.Context, t *Transaction) Sent {
 		var res RecipientResult
 		if reason, bad := f.h.replies[r.Address.Local]; bad {
 			res.Failure = &policy.Failure{Reason: reason, Host: f.s.Target.Host}
+			if f.h.code != 0 {
+				res.Reply = &queue.Reply{Code: f.h.code}
+			}
 		}
 		sent.Results = append(sent.Results, res)
 	}
@@ -153,6 +157,8 @@ func TestDeliver(t *testing.T) {
 			"mx1.example.org/modern", policy.Unset},
 		{"one host lacks it, the other is down: wait", newWorld(&fakeHost{replies: map[string]policy.Reason{"ann": policy.EightBitRefused}},
 			&fakeHost{open: map[policy.Rung]policy.Reason{policy.Modern: policy.ConnectRefused}}), "ann", "f", "mx1.example.org/modern", policy.Unset},
+		{"this host lacks it, the other has too little TLS: the lack is the verdict",
+			newWorld(&fakeHost{replies: map[string]policy.Reason{"ann": policy.TooLarge}}, &fakeHost{open: noTLS}), "ann", "b", "mx1.example.org/modern", policy.Unset},
 		{"TLS at the worse host only", newWorld(&fakeHost{open: noTLS}, &fakeHost{}), "ann", "d", "mx2.example.org/modern", policy.Encrypted},
 		{"no TLS anywhere", newWorld(&fakeHost{open: noTLS}), "ann", "d", "mx1.example.org/clear", policy.Plaintext},
 		{"a lost reply to the final dot is not repeated elsewhere (RFC 1047)",
@@ -218,6 +224,18 @@ func TestSeenIsHeld(t *testing.T) {
 	l.Message.AcceptedAt = time.Now().Add(-2 * time.Hour)
 	if r = w.courier(rules).Deliver(t.Context(), l); kinds(r) != "d" {
 		t.Fatalf("outcomes %+v: the hold must end", r.Outcomes)
+	}
+}
+
+// RFC 3207 4: 530 in clear from a host whose TLS failed a moment ago is no refusal of the
+// mail; from one that never offered TLS it is.
+func TestTLSDemanded(t *testing.T) {
+	for reason, want := range map[policy.Reason]string{policy.HandshakeEOF: "f", policy.STARTTLSMissing: "b"} {
+		h := &fakeHost{replies: map[string]policy.Reason{"ann": policy.ReplyPermanent}, code: 530,
+			open: map[policy.Rung]policy.Reason{policy.Modern: reason, policy.Classical: reason, policy.LegacyTLS: reason}}
+		if r := newWorld(h).courier(opportunistic()).Deliver(t.Context(), lease("ann")); kinds(r) != want {
+			t.Errorf("%v: outcomes %+v, want %s", reason, r.Outcomes, want)
+		}
 	}
 }
 

@@ -20,6 +20,9 @@ type trip struct {
 	// seen is the best level at which a host of the domain was met, in this attempt or
 	// an earlier one.
 	seen policy.Level
+	// shaky are the hosts that offered TLS in this attempt, and whose TLS then failed in
+	// a way that may pass.
+	shaky map[policy.Domain]bool
 	// outcomes has the latest outcome of each recipient that has one.
 	outcomes map[int]queue.Outcome
 }
@@ -71,6 +74,7 @@ func (t *trip) try(ctx context.Context, step policy.Step) policy.Result {
 		t.seen = max(t.seen, evidence.Level())
 	}
 	if failure != nil {
+		t.note(failure)
 		return policy.Result{Failure: failure, Secured: evidence.Version != 0, Took: stood.Sub(began)}
 	}
 	level, failure := step.Judge(evidence)
@@ -85,6 +89,17 @@ func (t *trip) try(ctx context.Context, step policy.Step) policy.Result {
 	session.Release()
 	t.attempt.SendTook += time.Since(stood)
 	return policy.Result{Failure: deferred, Level: level, Opened: true, Took: time.Since(began)}
+}
+
+// note remembers a host whose TLS may work a moment later.
+func (t *trip) note(f *policy.Failure) {
+	switch f.Reason {
+	case policy.STARTTLSTemporary, policy.STARTTLSRefused, policy.HandshakeEOF, policy.HandshakeStall, policy.HandshakeAlert:
+		if t.shaky == nil {
+			t.shaky = map[policy.Domain]bool{}
+		}
+		t.shaky[f.Host] = true
+	}
 }
 
 // send runs the transaction for the recipients that are still open. It returns
@@ -102,8 +117,7 @@ func (t *trip) send(ctx context.Context, step policy.Step, s Session, level poli
 	still := t.open[:0:0]
 	for i, n := range t.open {
 		o := t.outcome(n, result(sent, i), step)
-		demanded := step.Rung == policy.Clear && o.Reply != nil && o.Reply.Code == 530
-		if demanded {
+		if step.Rung == policy.Clear && t.shaky[step.Target.Host] && o.Reply != nil && o.Reply.Code == 530 {
 			// RFC 3207 4: the host takes mail over TLS only, and its TLS failed just now.
 			o.Kind, o.Failure = queue.DeferredNow, &policy.Failure{Reason: policy.STARTTLSTemporary, Host: o.Host, Detail: o.Failure.Detail}
 		}

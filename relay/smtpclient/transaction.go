@@ -244,7 +244,9 @@ func (x *transaction) readRCPT(i int, rep reply) {
 		x.states[i] = accepted
 	default:
 		said, f := x.refusal("RCPT", rep)
-		if rep.code == 552 { // RFC 5321 4.5.3.1.10: to be taken for 452, too many recipients
+		// RFC 5321 4.5.3.1.10: 552 is to be taken for 452, too many recipients, unless the
+		// enhanced code says that it is about something else (mailbox full, too big).
+		if rep.code == 552 && (said.Status == "" || said.Status == "5.5.3") {
 			f.Reason, f.Status = policy.ReplyTemporary, "4.5.3"
 		}
 		x.decide(i, said, f)
