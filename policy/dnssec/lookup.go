@@ -80,6 +80,9 @@ func (r *Resolver) resolve(ctx context.Context, q question) answer {
 			return unknown("the resolver is closed"), nil
 		}
 		defer r.wg.Done()
+		if a, ok := r.cache.get(q); ok { // a flight landed between our look and this one
+			return a, nil
+		}
 		ctx, cancel := context.WithTimeout(r.lifetime, r.deadline)
 		defer cancel()
 		a := r.follow(ctx, q)
