@@ -23,6 +23,7 @@ parts: ## installs the programs and unpacks the daemons that the tests speak wit
 test: parts ## everything, with the race detector
 	go vet ./...
 	CGO_ENABLED=1 go test -race -timeout 14m $(TESTFLAGS) ./...
+	go test -count=1 -run '^TestMemory$$' ./queue/pebblestore # the race detector would be what it measures
 
 bench: parts ## against Debian's Postfix on this machine, then the Go benchmarks
 	go test -tags bench -run '^TestAgainstPostfix$$' -v -count 1 -timeout 20m ./cmd/sealpost
