@@ -221,11 +221,7 @@ type Encryption struct {
 // Policy is [policy]. The embedded rule set is complete: what a rule leaves out, it
 // has from [policy].
 type Policy struct {
-	Ruleset        policy.Ruleset
-	DANE           bool
-	MTASTS         bool
-	InsecureMXDANE bool
-	DowngradeHold  time.Duration // 0: none
+	Ruleset policy.Ruleset
 }
 
 // Default returns the configuration of an empty text. The host name is the machine's.

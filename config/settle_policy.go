@@ -13,8 +13,7 @@ func (s *settler) policy() {
 	p := &s.config.Policy
 	base := &p.Ruleset.Default
 	base.Name = "default"
-	p.Ruleset.DANE, p.Ruleset.InsecureMXDANE = p.DANE, p.InsecureMXDANE
-	s.unbuilt(p)
+	s.unbuilt(p, base)
 	if s.given(p, "fallback") {
 		s.ladder(p, base, "policy")
 	} else {
@@ -37,12 +36,12 @@ func (s *settler) policy() {
 
 // unbuilt notes what is asked for in so many words, does not exist yet, and does
 // no harm by its absence: a floor is kept all the same.
-func (s *settler) unbuilt(p *Policy) {
+func (s *settler) unbuilt(p *Policy, base *policy.Rule) {
 	const mend = "nothing to do: it is for a later version"
-	if s.given(p, "mta_sts") && p.MTASTS {
+	if s.given(p, "mta_sts") && p.Ruleset.MTASTS {
 		s.report.note(s.at(p, "mta_sts"), "policy.mta_sts is not available in this version: MTA-STS policies are not fetched", mend)
 	}
-	if s.given(p, "downgrade_hold") && p.DowngradeHold > 0 {
+	if s.given(p, "downgrade_hold") && base.Hold > 0 {
 		s.report.note(s.at(p, "downgrade_hold"), "policy.downgrade_hold holds within one message in this version: hosts are not remembered from one message to the next", mend)
 	}
 }
@@ -58,6 +57,7 @@ func (s *settler) inherit(r, base *policy.Rule) {
 	if !s.given(r, "min_tls") {
 		r.MinTLS = base.MinTLS
 	}
+	r.Hold = base.Hold
 	if !s.given(r, "fallback") {
 		r.Fallback = downTo(r.Floor, base.Fallback)
 	}

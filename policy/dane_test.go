@@ -160,11 +160,12 @@ func TestDecideDANE(t *testing.T) {
 			f.Hosts[0].TLSA = good
 			tt.change(&f)
 			tt.query.Domain = "example.org"
-			p := Decide(f, Ruleset{Default: lenient(), DANE: true, InsecureMXDANE: true}, tt.query)
-			if len(p.Targets) != tt.targets || p.Targets[0].Floor != tt.floor {
-				t.Fatalf("%d targets, floor %v: want %d, %v", len(p.Targets), p.Targets[0].Floor, tt.targets, tt.floor)
+			p := Decide(&f, &Ruleset{Default: lenient(), DANE: true, InsecureMXDANE: true}, &tt.query)
+			targets := p.usable()
+			if len(targets) != tt.targets || targets[0].Floor != tt.floor {
+				t.Fatalf("%d targets, floor %v: want %d, %v", len(targets), targets[0].Floor, tt.targets, tt.floor)
 			}
-			for _, r := range p.Targets[0].Rungs {
+			for _, r := range targets[0].Rungs {
 				if tt.floor.Level >= Encrypted && r.Ceiling() < Encrypted {
 					t.Errorf("property 3: rung %v under a promise", r)
 				}
@@ -175,7 +176,7 @@ func TestDecideDANE(t *testing.T) {
 	for i := range f.Hosts {
 		f.Hosts[i].TLSA = TLSAFacts{Asked: true}
 	}
-	p := Decide(f, Ruleset{Default: lenient(), DANE: true, InsecureMXDANE: true}, Query{})
+	p := Decide(&f, &Ruleset{Default: lenient(), DANE: true, InsecureMXDANE: true}, &Query{})
 	if p.Refusal == nil || p.Refusal.Reason != TLSAUnknown || p.Refusal.Permanent() {
 		t.Errorf("refusal %+v: want tlsa-unknown, temporary", p.Refusal)
 	}

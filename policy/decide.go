@@ -1,35 +1,39 @@
 package policy
 
 import (
-	"fmt"
 	"net/netip"
+	"slices"
+	"time"
 )
 
 // Decide is the judge: pure and total. A delivery that must not or cannot be
-// tried is a Plan with Refusal set. Targets are in the order of the facts, which
-// is by preference (RFC 5321 5.1).
-func Decide(f Facts, r Ruleset, q Query) Plan {
-	d := decider{facts: &f, rules: &r, rule: r.For(q), query: &q}
-	d.plan = Plan{Domain: q.Domain, Rule: d.rule.Name, OnUnmet: d.rule.OnUnmet, First: q.Tries == 0, Hold: !q.TLSOff && q.Age < r.Hold}
-	d.note("", "%s asks for %s", d.rule.Name, d.rule.Floor)
-	d.setFloor()
-	if d.rule.Floor == Unset {
+// tried is a Plan with Refusal set. Targets are in the order of preference
+// (RFC 5321 5.1); within one preference in that of the facts, hosts that are
+// remembered as stronger first. Nothing that it is given is changed; the plan
+// shares what is in the facts.
+func Decide(f *Facts, r *Ruleset, q *Query) Plan {
+	d := decider{facts: f, rules: r, query: q, rule: r.For(q, "")}
+	d.asked = d.ask(d.rule, true)
+	d.plan.Domain, d.plan.Rule, d.plan.First = q.Domain, d.rule.Name, q.Tries == 0
+	d.plan.Hold = !q.TLSOff && q.Age < d.rule.Hold
+	d.plan.Floor, d.plan.Basis, d.plan.OnUnmet = d.asked.floor, d.asked.basis, d.asked.onUnmet
+	switch {
+	case d.rule.Floor == Unset:
 		// Forgetting fails closed: an empty ruleset sends nothing.
 		d.plan.Refusal = &Failure{Reason: Internal, Detail: "no rule sets a floor"}
-		return d.plan
+	default:
+		d.plan.Refusal = refuse(f)
 	}
-	if d.plan.Refusal = refuse(f); d.plan.Refusal == nil {
+	if d.plan.Refusal == nil {
+		d.plan.Targets = make([]Target, 0, len(f.Hosts))
 		for i := range f.Hosts {
-			if t, ok := d.target(&f.Hosts[i]); ok {
-				d.plan.Targets = append(d.plan.Targets, t)
-			}
+			d.plan.Targets = append(d.plan.Targets, d.target(&f.Hosts[i]))
 		}
-		if len(d.plan.Targets) == 0 {
-			d.plan.Refusal = noTarget(f)
-		}
+		d.plan.order()
+		d.plan.Refusal = d.plan.noTarget()
 	}
 	if d.plan.Refusal != nil {
-		d.note("", "%s", d.plan.Refusal.Reason.English())
+		d.note("", d.plan.Refusal.Reason.English())
 	}
 	return d.plan
 }
@@ -38,57 +42,78 @@ func Decide(f Facts, r Ruleset, q Query) Plan {
 type decider struct {
 	facts *Facts
 	rules *Ruleset
-	rule  *Rule
 	query *Query
+	rule  *Rule // for hosts that no rule names
+	asked asked // by that rule
 	plan  Plan
 }
 
-func (d *decider) note(host Domain, format string, args ...any) {
-	d.plan.Why = append(d.plan.Why, Note{Host: host, Text: fmt.Sprintf(format, args...)})
+// asked is what operator, credential and message ask for, whatever the domain promises.
+type asked struct {
+	floor   Floor
+	basis   Basis
+	onUnmet OnUnmet
 }
 
-// setFloor raises the rule's floor by the credential's and the message's own. A
-// message can only raise the floor (policy: floors).
-func (d *decider) setFloor() {
-	p, q := &d.plan, d.query
-	p.Floor = Floor{Level: d.rule.Floor}
-	p.Basis = BasisDefault
-	if !d.rule.isDefault() {
-		p.Basis = BasisRule
+func (d *decider) note(host Domain, text string) {
+	if d.plan.Why == nil {
+		d.plan.Why = make([]Note, 0, 4+2*len(d.facts.Hosts))
 	}
-	if p.Hold {
+	d.plan.Why = append(d.plan.Why, Note{Host: host, Text: text})
+}
+
+// ask raises the rule's floor by the credential's and the message's own. A
+// message can only raise the floor (policy: floors).
+func (d *decider) ask(rule *Rule, explain bool) asked {
+	q := d.query
+	a := asked{floor: Floor{Level: rule.Floor}, basis: BasisDefault, onUnmet: rule.OnUnmet}
+	if !rule.isDefault() {
+		a.basis = BasisRule
+	}
+	say := func(what string, f Floor) {
+		if explain {
+			d.note("", what+f.String())
+		}
+	}
+	say(rule.name()+" asks for ", a.floor)
+	raise := func(to Floor, by Basis, why string) {
+		if raised := a.floor.Raise(to); raised != a.floor {
+			a.floor, a.basis = raised, by
+			say(why, to)
+		}
+	}
+	if !q.TLSOff && q.Age < rule.Hold {
 		// Own, downgrade hold within one message: what an earlier attempt found, an
 		// attacker or a bad moment does not take away at once. It never blocks for ever.
-		d.raise(Floor{Level: min(q.Seen, Encrypted)}, BasisHold, "an earlier attempt met the domain with TLS: held at %s for now")
+		raise(Floor{Level: min(q.Seen, Encrypted)}, BasisHold, "an earlier attempt met the domain with TLS: held for now at ")
 	}
-	d.raise(Floor{Level: q.Account}, BasisCredential, "the credential asks for %s")
-	d.raise(Floor{Level: q.Message}, BasisMessage, "the message asks for %s")
-	if q.OnUnmet != OnUnmetUnset && p.Basis == BasisMessage {
-		p.OnUnmet = q.OnUnmet
+	raise(Floor{Level: q.Account}, BasisCredential, "the credential asks for ")
+	raise(Floor{Level: q.Message}, BasisMessage, "the message asks for ")
+	if q.OnUnmet != OnUnmetUnset && a.basis == BasisMessage {
+		a.onUnmet = q.OnUnmet
 	}
 	switch {
 	case q.RequireTLS && q.NullSender:
 		// RFC 8689 4.2.1 exempts the empty reverse path; own: encrypted all the same
-		d.raise(Floor{Level: Encrypted}, BasisMessage, "a notice about REQUIRETLS mail asks for %s")
+		raise(Floor{Level: Encrypted}, BasisMessage, "a notice about REQUIRETLS mail asks for ")
 	case q.RequireTLS:
-		d.raise(Floor{Level: Verified, Needs: NeedRoute | NeedRequireTLS}, BasisMessage, "REQUIRETLS asks for %s")
-		p.OnUnmet = Bounce // RFC 8689 4.2.1: MUST bounce
+		raise(Floor{Level: Verified, Needs: NeedRoute | NeedRequireTLS}, BasisMessage, "REQUIRETLS asks for ")
+		a.onUnmet = Bounce // RFC 8689 4.2.1: MUST bounce
 	}
+	return a
 }
 
 func (r *Rule) isDefault() bool { return r.Name == "default" || r.Name == "" }
 
-func (d *decider) raise(to Floor, by Basis, why string) {
-	raised := d.plan.Floor.Raise(to)
-	if raised == d.plan.Floor {
-		return
+func (r *Rule) name() string {
+	if r.isDefault() {
+		return "the default rule"
 	}
-	d.plan.Floor, d.plan.Basis = raised, by
-	d.note("", why, to)
+	return r.Name
 }
 
 // refuse looks for what forbids every delivery to the domain.
-func refuse(f Facts) *Failure {
+func refuse(f *Facts) *Failure {
 	switch {
 	case f.NullMX:
 		return &Failure{Reason: NullMX} // RFC 7505 3: bounce at once
@@ -105,107 +130,237 @@ func refuse(f Facts) *Failure {
 	}
 }
 
-// noTarget says why no host can be tried. Any unknown among them means that we
-// do not know yet: defer (policy: addresses).
-func noTarget(f Facts) *Failure {
-	refused := false
-	for _, h := range f.Hosts {
-		if h.V4.Answer == Unknown || h.V6.Answer == Unknown {
-			problem := h.V4.Problem
-			if problem == "" {
-				problem = h.V6.Problem
-			}
-			return &Failure{Reason: DNSUnknown, Host: h.Name, Detail: problem}
+// order sorts the targets of one preference by what their hosts are remembered for,
+// stronger first (own: RFC 5321 5.1 wants a clear reason); a host that nobody knows
+// stands with the encrypted ones. The order of preference is kept.
+func (p *Plan) order() {
+	rank := func(t *Target) Level {
+		if t.Expect == Unset {
+			return Encrypted
 		}
-		if h.TLSA.Asked && h.TLSA.Answer == Unknown {
-			return &Failure{Reason: TLSAUnknown, Host: h.Name, Detail: h.TLSA.Problem}
+		return t.Expect
+	}
+	slices.SortStableFunc(p.Targets, func(a, b Target) int {
+		if a.Preference != b.Preference {
+			return int(a.Preference) - int(b.Preference)
 		}
-		refused = refused || h.Refused > 0
-	}
-	if refused {
-		return &Failure{Reason: AddressRefused}
-	}
-	return &Failure{Reason: NoAddress}
+		return int(rank(&b)) - int(rank(&a))
+	})
 }
 
-// target makes the target for one host; false when the host is not used now.
-func (d *decider) target(h *Host) (Target, bool) {
-	addrs := h.addrs()
-	if len(addrs) == 0 {
-		d.note(h.Name, "no usable address: %s", h.whyNoAddress())
-		return Target{}, false
+// noTarget says why no host can be tried, nil when one can. Whatever may pass goes
+// before what will not: defer (policy: addresses).
+func (p *Plan) noTarget() *Failure {
+	var chosen *Failure
+	for i := range p.Targets {
+		f := p.Targets[i].Barred
+		switch {
+		case f == nil:
+			return nil
+		case chosen == nil, chosen.Permanent() && !f.Permanent(), chosen.Reason == NoAddress && f.Reason == AddressRefused:
+			chosen = f
+		}
+	}
+	if chosen == nil {
+		return &Failure{Reason: NoAddress}
+	}
+	if chosen.Reason.ownFloor() && p.mayBounce() {
+		final := *chosen
+		final.Final, final.Status = true, "5.7.10" // encryption needed (RFC 8689 4.2.1)
+		return &final
+	}
+	if chosen.Reason == NoAddress || chosen.Reason == AddressRefused {
+		return &Failure{Reason: chosen.Reason} // every host, not one
+	}
+	return chosen
+}
+
+// ownFloor reports whether the facts alone show that a host cannot reach a floor that
+// the domain did not promise.
+func (r Reason) ownFloor() bool {
+	return r == DNSSECMissing || r == TLSAUnusable || r == STSMissing || r == RouteUnproven
+}
+
+// target makes the target for one host; a host that is not used now is barred.
+func (d *decider) target(h *Host) Target {
+	rule, a := d.rule, d.asked
+	if r := d.rules.For(d.query, h.Name); r != rule {
+		rule, a = r, d.ask(r, false)
+		d.note(h.Name, rule.name()+" is for this host: "+a.floor.String())
 	}
 	t := Target{
-		Host: h.Name, Preference: h.Preference, Addrs: addrs, Floor: d.plan.Floor, Basis: d.plan.Basis,
-		Route: d.facts.route(), SNI: h.Name, MinTLS: d.rule.MinTLS, RequireTLS: d.query.RequireTLS,
+		Host: h.Name, Preference: h.Preference, Addrs: h.addrs(d.query.Now), Floor: a.floor, Basis: a.basis, OnUnmet: a.onUnmet,
+		Rule: rule.Name, Route: d.route(h), SNI: h.Name, MinTLS: rule.MinTLS, RequireTLS: d.query.RequireTLS,
+		Expect: max(h.V4.Memory.expect(d.query.Now), h.V6.Memory.expect(d.query.Now)),
 	}
-	if !d.promise(&t, h) {
-		return Target{}, false
+	if len(t.Addrs) == 0 {
+		t.Barred = h.noAddress()
+	} else {
+		d.promises(&t, h, rule)
 	}
-	d.setRungs(&t, h)
-	return t, true
+	if t.Barred == nil {
+		d.hold(&t, h, rule)
+		t.Barred = d.outOfReach(&t)
+	}
+	if t.Barred != nil {
+		d.note(h.Name, "not used now: "+t.Barred.Reason.English()+because(t.Barred.Detail))
+		return t
+	}
+	d.setRungs(&t, h, rule)
+	return t
+}
+
+func because(detail string) string {
+	if detail == "" {
+		return ""
+	}
+	return " (" + detail + ")"
 }
 
 // route says what the facts prove about the host's right to take the mail.
-func (f *Facts) route() Route {
+func (d *decider) route(h *Host) Route {
+	f := d.facts
+	var r Route
 	switch {
 	case f.Operator:
-		return RouteOperator
-	case f.MX.Secure && !f.Implicit:
-		return RouteDNSSEC
+		r |= RouteOperator
 	case f.Implicit:
-		return RouteSelf
-	default:
-		return RouteNone
+		r |= RouteSelf
+	case f.MX.Secure && f.DNSSEC:
+		r |= RouteDNSSEC
 	}
+	if mode := f.STS.In(d.query.Now); d.rules.MTASTS && (mode == STSTesting || mode == STSEnforce) && f.STS.Matches(h.Name) {
+		r |= RouteSTS // RFC 8461 4.1 knows no mode
+		if mode == STSEnforce {
+			r |= RouteSTSEnforce
+		}
+	}
+	return r
+}
+
+// hold raises the floor of a host that was good for TLS before (policy: downgrade hold).
+func (d *decider) hold(t *Target, h *Host, rule *Rule) {
+	if d.query.TLSOff {
+		return // RFC 8689 3: the sender prefers delivery
+	}
+	for _, family := range []*Addresses{&h.V4, &h.V6} {
+		held, until := family.Memory.Held(d.query.Now, rule.Hold)
+		if !held || len(family.IPs) == 0 || t.Floor.Level >= Encrypted {
+			continue
+		}
+		t.Floor, t.Basis, t.Later = t.Floor.Raise(Floor{Level: Encrypted}), BasisHold, true
+		text := "remembered for TLS: held at encrypted"
+		if !until.IsZero() {
+			text += " until " + until.UTC().Format(time.RFC3339)
+		}
+		d.note(h.Name, text)
+	}
+}
+
+// outOfReach says why the facts alone show that no session with the host can reach
+// its floor; nil when one may. It spares the host a connection.
+func (d *decider) outOfReach(t *Target) *Failure {
+	f := Failure{Host: t.Host}
+	sts := t.Route&RouteSTSEnforce != 0
+	if t.Floor.Needs&NeedRoute != 0 && t.Route == RouteNone {
+		return d.routeUnknown(t)
+	}
+	switch {
+	case t.Floor.Level < MTASTS, len(t.TLSA) > 0 && t.Route.Vouched(), t.Floor.Level == MTASTS && sts:
+		return nil
+	case t.Floor.Level == MTASTS && d.facts.STS.Failure != ReasonUnset:
+		f.Reason, f.Detail = d.facts.STS.Failure, d.facts.STS.Problem
+	case t.Floor.Level == MTASTS:
+		f.Reason = STSMissing
+	case !t.Route.Vouched():
+		f.Reason = DNSSECMissing // RFC 7672 2.2.1: an insecure MX answer cannot give DANE
+	default:
+		f.Reason = TLSAUnusable
+	}
+	return &f
+}
+
+// routeUnknown says why it cannot be known now whether the host's route is
+// authenticated (RFC 8689 4.2.1); nil when it is known, for the verdict on the host.
+func (d *decider) routeUnknown(t *Target) *Failure {
+	f := d.facts
+	switch {
+	case f.MX.Secure && !f.DNSSEC:
+		return &Failure{Reason: DNSSECUnavailable, Host: t.Host}
+	case !d.rules.MTASTS || f.STS.In(d.query.Now) != STSAbsent:
+		return nil
+	case f.STS.Failure != ReasonUnset:
+		return &Failure{Reason: f.STS.Failure, Host: t.Host, Detail: f.STS.Problem}
+	case f.STS.Record.Answer == Unknown && f.STS.Record.Problem != "":
+		return &Failure{Reason: DNSUnknown, Host: t.Host, Detail: f.STS.Record.Problem}
+	}
+	return nil
 }
 
 // setRungs lists the rungs whose ceiling reaches the floor and that the rule's
 // fallback steps allow now, strongest first. Property 1: no rung below the floor.
-func (d *decider) setRungs(t *Target, h *Host) {
+func (d *decider) setRungs(t *Target, h *Host, rule *Rule) {
 	t.Rungs = make([]Rung, 0, 4)
-	if !h.Memory.Classical {
+	now := d.query.Now
+	if !now.Before(h.V4.Memory.ClassicalUntil) && !now.Before(h.V6.Memory.ClassicalUntil) {
 		t.Rungs = append(t.Rungs, Modern)
 	}
 	t.Rungs = append(t.Rungs, Classical)
-	for _, down := range []Rung{LegacyTLS, Clear} {
+	for _, down := range [...]Rung{LegacyTLS, Clear} {
 		to := down.Ceiling()
-		if to < t.Floor.Level || to < d.rule.least(down) {
+		if to < t.Floor.Level || to < rule.least(down) {
 			continue
 		}
-		now, later := d.rule.permits(to, d.query)
+		now, later := rule.permits(to, d.query)
 		if now {
 			t.Rungs = append(t.Rungs, down)
 		}
 		if later {
 			t.Later = true
-			d.note(h.Name, "%s is allowed later by %s, not yet", to, d.rule.Name)
+			d.note(h.Name, to.String()+" is allowed later by "+rule.name()+", not yet")
 		}
 	}
 }
 
-// addrs are the host's addresses in the order to try, IPv6 and IPv4 in turn. A
-// family that is unknown does not hurt the other (policy: facts).
-func (h *Host) addrs() []netip.AddrPort {
+// addrs are the host's addresses in the order to try, IPv6 and IPv4 in turn; a family
+// that could not be connected to lately comes last (own: RFC 5321 5.1 leaves it open).
+// A family that is unknown does not hurt the other (policy: facts).
+func (h *Host) addrs(now time.Time) []netip.AddrPort {
 	list := make([]netip.AddrPort, 0, len(h.V4.IPs)+len(h.V6.IPs))
-	for i := range max(len(h.V4.IPs), len(h.V6.IPs)) {
-		if i < len(h.V6.IPs) {
-			list = append(list, netip.AddrPortFrom(h.V6.IPs[i], h.Port))
+	first, second := h.V6.IPs, h.V4.IPs
+	down4, down6 := now.Before(h.V4.Memory.DownUntil), now.Before(h.V6.Memory.DownUntil)
+	if down4 != down6 {
+		if down6 {
+			first, second = second, first
 		}
-		if i < len(h.V4.IPs) {
-			list = append(list, netip.AddrPortFrom(h.V4.IPs[i], h.Port))
+		for _, ip := range first {
+			list = append(list, netip.AddrPortFrom(ip, h.Port))
+		}
+		first = nil
+	}
+	for i := range max(len(first), len(second)) {
+		if i < len(first) {
+			list = append(list, netip.AddrPortFrom(first[i], h.Port))
+		}
+		if i < len(second) {
+			list = append(list, netip.AddrPortFrom(second[i], h.Port))
 		}
 	}
 	return list
 }
 
-func (h *Host) whyNoAddress() string {
+// noAddress says why a host without a usable address has none.
+func (h *Host) noAddress() *Failure {
+	f := &Failure{Host: h.Name}
 	switch {
-	case h.V4.Answer == Unknown || h.V6.Answer == Unknown:
-		return "DNS did not answer"
+	case h.V4.Answer == Unknown:
+		f.Reason, f.Detail = DNSUnknown, h.V4.Problem
+	case h.V6.Answer == Unknown:
+		f.Reason, f.Detail = DNSUnknown, h.V6.Problem
 	case h.Refused > 0:
-		return "private, loopback or own addresses only"
+		f.Reason = AddressRefused
 	default:
-		return "it has none"
+		f.Reason = NoAddress
 	}
+	return f
 }

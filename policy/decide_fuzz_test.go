@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
@@ -27,7 +28,7 @@ func (d *dealer) lookup() Lookup {
 }
 
 func (d *dealer) facts() Facts {
-	f := Facts{Domain: "example.org", MX: d.lookup(), NullMX: d.next()%16 == 1, Implicit: d.yes(), Operator: d.next()%8 == 1, Self: d.next()%8 == 1}
+	f := Facts{Domain: "example.org", DNSSEC: d.next()%4 != 1, MX: d.lookup(), NullMX: d.next()%16 == 1, Implicit: d.yes(), Operator: d.next()%8 == 1, Self: d.next()%8 == 1}
 	for i := range d.next() % 5 {
 		h := Host{Name: Domain("mx" + string('0'+rune(i)) + ".example.org"), Preference: uint16(i), Port: 25}
 		for _, a := range []*Addresses{&h.V4, &h.V6} {
@@ -63,14 +64,17 @@ func FuzzDecide(f *testing.F) {
 		facts, rules := d.facts(), d.rules()
 		q := Query{Domain: "example.org", Age: time.Duration(d.next()) * time.Minute, Tries: int(d.next() % 5),
 			RequireTLS: d.next()%4 == 1, NullSender: d.yes(), Message: Level(d.next() % 7), Account: Level(d.next() % 7)}
-		p := Decide(facts, rules, q)
-		if (p.Refusal == nil) != (len(p.Targets) > 0) {
+		p := Decide(&facts, &rules, &q)
+		if (p.Refusal == nil) != slices.ContainsFunc(p.Targets, func(t Target) bool { return t.Barred == nil }) {
 			t.Fatalf("refusal %v with %d targets", p.Refusal, len(p.Targets))
 		}
 		if rules.Default.Floor == Unset && p.Refusal == nil {
 			t.Fatal("an unset floor sends mail")
 		}
 		for i := range p.Targets {
+			if p.Targets[i].Barred != nil {
+				continue
+			}
 			checkTarget(t, &facts, &rules, q, &p.Targets[i])
 		}
 	})
@@ -93,7 +97,7 @@ func checkTarget(t *testing.T, facts *Facts, rules *Ruleset, q Query, target *Ta
 			h = &facts.Hosts[i]
 		}
 	}
-	vouched := target.Route == RouteDNSSEC || target.Route == RouteSelf || target.Route == RouteOperator
+	vouched := facts.MX.Secure || facts.Implicit || facts.Operator
 	if !h.TLSA.Asked || !vouched && !rules.InsecureMXDANE {
 		return
 	}

@@ -13,11 +13,16 @@ func happy() Facts {
 	host := func(n byte) Host {
 		return Host{
 			Name: Domain("mx" + string('0'+rune(n)) + ".example.org"), Preference: uint16(n) * 10, Port: 25,
-			V4: Addresses{Lookup{Answer: Records}, []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, n})}},
+			V4: Addresses{Lookup: Lookup{Answer: Records}, IPs: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, n})}},
 			V6: Addresses{Lookup: Lookup{Answer: NoData}},
 		}
 	}
-	return Facts{Domain: "example.org", MX: Lookup{Answer: Records}, Hosts: []Host{host(1), host(2)}}
+	return Facts{Domain: "example.org", DNSSEC: true, MX: Lookup{Answer: Records}, Hosts: []Host{host(1), host(2)}}
+}
+
+// usable returns the targets that are not barred.
+func (p Plan) usable() []Target {
+	return slices.DeleteFunc(slices.Clone(p.Targets), func(t Target) bool { return t.Barred != nil })
 }
 
 func lenient() Rule {
@@ -58,12 +63,12 @@ func TestDecideFacts(t *testing.T) {
 		t.Run(tt.clause, func(t *testing.T) {
 			f := happy()
 			tt.change(&f)
-			p := Decide(f, Ruleset{Default: lenient()}, Query{Domain: "example.org"})
+			p := Decide(&f, &Ruleset{Default: lenient()}, &Query{Domain: "example.org"})
 			got := ReasonUnset
 			if p.Refusal != nil {
 				got = p.Refusal.Reason
 			}
-			if got != tt.refusal || len(p.Targets) != tt.targets {
+			if got != tt.refusal || len(p.usable()) != tt.targets {
 				t.Fatalf("%d targets, refusal %v: want %d, %v", len(p.Targets), got, tt.targets, tt.refusal)
 			}
 		})
@@ -107,7 +112,9 @@ func TestDecideFloors(t *testing.T) {
 			r := lenient()
 			tt.rule(&r)
 			tt.query.Domain = "example.org"
-			p := Decide(happy(), Ruleset{Default: r, Hold: 4 * time.Hour}, tt.query)
+			r.Hold = 4 * time.Hour
+			f := happy()
+			p := Decide(&f, &Ruleset{Default: r}, &tt.query)
 			if p.Floor != tt.floor || p.Basis != tt.basis {
 				t.Errorf("floor %v by %v, want %v by %v", p.Floor, p.Basis, tt.floor, tt.basis)
 			}
@@ -139,14 +146,16 @@ func TestDecideRules(t *testing.T) {
 		{Query{Domain: "a.example", Sender: "shop.example"}, "default"},
 	}
 	for _, tt := range tests {
-		if p := Decide(happy(), set, tt.query); p.Rule != tt.rule {
+		f := happy()
+		if p := Decide(&f, &set, &tt.query); p.Rule != tt.rule {
 			t.Errorf("%+v: rule %s, want %s", tt.query, p.Rule, tt.rule)
 		}
 	}
 }
 
 func TestDecideEmptyRulesetRefuses(t *testing.T) {
-	p := Decide(happy(), Ruleset{}, Query{Domain: "example.org"})
+	f := happy()
+	p := Decide(&f, &Ruleset{}, &Query{Domain: "example.org"})
 	if p.Refusal == nil || p.Refusal.Permanent() || len(p.Targets) != 0 {
 		t.Fatalf("plan %+v: want a temporary refusal (house rule 3)", p)
 	}

@@ -68,13 +68,14 @@ type Host struct {
 	// Refused counts addresses that were taken out (private, loopback, own).
 	Refused int       `json:"refused,omitempty"`
 	TLSA    TLSAFacts `json:"tlsa"`
-	Memory  Memory    `json:"memory"`
 }
 
 // Addresses is one address family of a host.
 type Addresses struct {
 	Lookup
 	IPs []netip.Addr `json:"ips,omitempty"`
+	// Memory is what was seen of the host in this family before.
+	Memory Memory `json:"memory,omitzero"`
 }
 
 // TLSAFacts is what was found at the TLSA base domains (RFC 7672 2.2.3).
@@ -93,36 +94,6 @@ type TLSARecord struct {
 	Selector uint8  `json:"selector"`
 	Matching uint8  `json:"matching"`
 	Data     []byte `json:"data"`
-}
-
-// STSMode is the mode of an MTA-STS policy (RFC 8461 5). The zero value: no policy.
-type STSMode uint8
-
-// The modes.
-const (
-	STSAbsent STSMode = iota
-	STSNone
-	STSTesting
-	STSEnforce
-)
-
-// STS is what is known of the domain's MTA-STS policy (RFC 8461).
-type STS struct {
-	Mode    STSMode   `json:"mode,omitempty"`
-	ID      string    `json:"id,omitempty"`
-	MX      []string  `json:"mx,omitempty"` // patterns
-	Expires time.Time `json:"expires,omitzero"`
-	Problem string    `json:"problem,omitempty"`
-}
-
-// Memory is what was seen of a host before (policy: host memory).
-type Memory struct {
-	Best      Level     `json:"best,omitempty"`
-	Last      Level     `json:"last,omitempty"`
-	Count     int       `json:"count,omitempty"`
-	LastSeen  time.Time `json:"last_seen,omitzero"`
-	WeakSince time.Time `json:"weak_since,omitzero"`
-	Classical bool      `json:"classical,omitempty"` // chokes on the large ClientHello
 }
 
 // Query is what one delivery asks of the judge.

@@ -10,18 +10,21 @@ const (
 	ReasonUnset Reason = iota
 
 	// Facts: what DNS said about the domain and its hosts.
-	DNSUnknown      // SERVFAIL, timeout, bogus: we do not know (RFC 7672 2.1.1)
-	DomainNotFound  // the domain does not exist
-	NullMX          // the domain accepts no mail (RFC 7505)
-	NoAddress       // no MX host has a usable address
-	LoopsToSelf     // only we ourselves are left in the MX list (RFC 5321 5.1)
-	AddressRefused  // private, loopback or own address
-	ResolverOutage  // the resolver itself is down
-	TLSAUnknown     // the TLSA lookup failed: the host is not used now (RFC 7672 2.1.2)
-	STSFetchFailed  // MTA-STS policy could not be fetched
-	STSInvalid      // MTA-STS policy invalid
-	STSMismatch     // the MX name matches no pattern of the policy (RFC 8461 4.1)
-	DNSSECMissing   // the floor wants DNSSEC, the answer is insecure
+	DNSUnknown     // SERVFAIL, timeout, bogus: we do not know (RFC 7672 2.1.1)
+	DomainNotFound // the domain does not exist
+	NullMX         // the domain accepts no mail (RFC 7505)
+	NoAddress      // no MX host has a usable address
+	LoopsToSelf    // only we ourselves are left in the MX list (RFC 5321 5.1)
+	AddressRefused // private, loopback or own address
+	ResolverOutage // the resolver itself is down
+	TLSAUnknown    // the TLSA lookup failed: the host is not used now (RFC 7672 2.1.2)
+	STSFetchFailed // MTA-STS policy could not be fetched
+	STSInvalid     // MTA-STS policy invalid
+	STSMismatch    // the MX name matches no pattern of the policy (RFC 8461 4.1)
+	STSMissing     // the floor wants MTA-STS, the domain has no policy in enforce mode
+	DNSSECMissing  // the floor wants DNSSEC, the answer is insecure
+	// DNSSECUnavailable: the resolver does not vouch for anything now, and the host is known for DANE.
+	DNSSECUnavailable
 	TLSAUnusable    // no usable TLSA record where the floor wants one
 	FallbackNotYet  // the rule's fallback step is not due
 	HeldAfterChange // downgrade hold
@@ -82,22 +85,24 @@ type reasonRow struct {
 
 // reasons is the one table; the index is the Reason. Nothing writes it.
 var reasons = [reasonCount]reasonRow{
-	ReasonUnset:     {"unset", "no reason given", "4.0.0", "", false, false},
-	DNSUnknown:      {"dns-unknown", "DNS did not answer, or the answer cannot be trusted", "4.4.3", "", false, false},
-	DomainNotFound:  {"domain-not-found", "the recipient's domain does not exist", "5.1.2", "", false, true},
-	NullMX:          {"null-mx", "the recipient's domain accepts no mail (null MX)", "5.1.10", "", false, true},
-	NoAddress:       {"no-address", "no mail exchanger of the domain has a usable address", "5.4.4", "", false, true},
-	LoopsToSelf:     {"loops-to-self", "the domain's mail exchangers lead back to this relay", "5.3.5", "", false, true},
-	AddressRefused:  {"address-refused", "the mail exchangers have private or loopback addresses only", "5.4.4", "", false, true},
-	ResolverOutage:  {"resolver-outage", "the DNS resolver is down", "4.4.3", "", false, false},
-	TLSAUnknown:     {"tlsa-unknown", "the TLSA lookup failed, so the host is not used now", "4.7.5", "dnssec-invalid", false, false},
-	STSFetchFailed:  {"sts-fetch-failed", "the MTA-STS policy could not be fetched", "4.7.5", "sts-policy-fetch-error", false, false},
-	STSInvalid:      {"sts-invalid", "the MTA-STS policy is invalid", "4.7.5", "sts-policy-invalid", false, false},
-	STSMismatch:     {"sts-mismatch", "the host is not in the domain's MTA-STS policy", "4.7.5", "validation-failure", false, false},
-	DNSSECMissing:   {"dnssec-missing", "the floor wants DNSSEC, which the domain does not have", "4.7.5", "dane-required", false, false},
-	TLSAUnusable:    {"tlsa-unusable", "the floor wants DANE, and no TLSA record of the host is usable", "4.7.5", "tlsa-invalid", false, false},
-	FallbackNotYet:  {"fallback-not-yet", "a weaker protection is allowed only later by the rule", "4.7.5", "", false, false},
-	HeldAfterChange: {"held-after-change", "the host was better protected before: waiting before a weaker delivery", "4.7.5", "", false, false},
+	ReasonUnset:       {"unset", "no reason given", "4.0.0", "", false, false},
+	DNSUnknown:        {"dns-unknown", "DNS did not answer, or the answer cannot be trusted", "4.4.3", "", false, false},
+	DomainNotFound:    {"domain-not-found", "the recipient's domain does not exist", "5.1.2", "", false, true},
+	NullMX:            {"null-mx", "the recipient's domain accepts no mail (null MX)", "5.1.10", "", false, true},
+	NoAddress:         {"no-address", "no mail exchanger of the domain has a usable address", "5.4.4", "", false, true},
+	LoopsToSelf:       {"loops-to-self", "the domain's mail exchangers lead back to this relay", "5.3.5", "", false, true},
+	AddressRefused:    {"address-refused", "the mail exchangers have private or loopback addresses only", "5.4.4", "", false, true},
+	ResolverOutage:    {"resolver-outage", "the DNS resolver is down", "4.4.3", "", false, false},
+	TLSAUnknown:       {"tlsa-unknown", "the TLSA lookup failed, so the host is not used now", "4.7.5", "dnssec-invalid", false, false},
+	STSFetchFailed:    {"sts-fetch-failed", "the MTA-STS policy could not be fetched", "4.7.5", "sts-policy-fetch-error", false, false},
+	STSInvalid:        {"sts-invalid", "the MTA-STS policy is invalid", "4.7.5", "sts-policy-invalid", false, false},
+	STSMismatch:       {"sts-mismatch", "the host is not in the domain's MTA-STS policy", "4.7.5", "validation-failure", false, false},
+	STSMissing:        {"sts-missing", "the floor wants MTA-STS, and the domain has no policy in enforce mode", "4.7.5", "", false, false},
+	DNSSECMissing:     {"dnssec-missing", "the floor wants DNSSEC, which the domain does not have", "4.7.5", "dane-required", false, false},
+	DNSSECUnavailable: {"dnssec-unavailable", "DNSSEC cannot be checked now, and the host is known for DANE", "4.7.5", "dnssec-invalid", false, false},
+	TLSAUnusable:      {"tlsa-unusable", "the floor wants DANE, and no TLSA record of the host is usable", "4.7.5", "tlsa-invalid", false, false},
+	FallbackNotYet:    {"fallback-not-yet", "a weaker protection is allowed only later by the rule", "4.7.5", "", false, false},
+	HeldAfterChange:   {"held-after-change", "the host was better protected before: waiting before a weaker delivery", "4.7.5", "", false, false},
 
 	ConnectRefused:     {"connect-refused", "the host refused the connection", "4.4.1", "", false, false},
 	ConnectTimeout:     {"connect-timeout", "the host did not answer in time", "4.4.1", "", false, false},

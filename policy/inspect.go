@@ -30,11 +30,11 @@ func Inspect(cs tls.ConnectionState, s Step, roots *x509.CertPool, now time.Time
 	e.SPKI = digest(leaf.RawSubjectPublicKeyInfo)
 	e.NotAfter = leaf.NotAfter.UTC().Format(time.RFC3339)
 	if e.WebPKI = verifyWebPKI(cs.PeerCertificates, s.Target.Host, roots, now); e.WebPKI == nil {
-		e.Peer = PeerWebPKI
+		e.Peer |= PeerWebPKI
 	}
 	if len(s.Target.TLSA) > 0 {
 		if e.TLSA = s.Target.verifyTLSA(cs.PeerCertificates, now); e.TLSA == nil {
-			e.Peer = PeerTLSA
+			e.Peer |= PeerTLSA
 		}
 	}
 	return e

@@ -14,9 +14,9 @@ func (e Evidence) proved() Level {
 		return Unset // no handshake, and nobody said that this is in the clear
 	case e.Version < tls.VersionTLS12 || !strong(e.Suite):
 		return Legacy
-	case e.Peer == PeerTLSA && (e.Route == RouteDNSSEC || e.Route == RouteSelf || e.Route == RouteOperator):
+	case e.Peer&PeerTLSA != 0 && e.Route.Vouched():
 		return DANE
-	case e.Peer == PeerWebPKI && e.Route == RouteSTSEnforce:
+	case e.Peer&PeerWebPKI != 0 && e.Route&RouteSTSEnforce != 0:
 		return MTASTS
 	case e.Peer != PeerNone:
 		return Verified
@@ -50,7 +50,7 @@ func (s Step) Judge(e Evidence) (Level, *Failure) {
 	switch {
 	case level == Unset || level < t.Floor.Level || e.Version != 0 && e.Version < t.MinTLS:
 		return level, t.tooWeak(level, e)
-	case t.Floor.Needs&NeedTLSA != 0 && e.Peer != PeerTLSA:
+	case t.Floor.Needs&NeedTLSA != 0 && e.Peer&PeerTLSA == 0:
 		return level, t.tooWeak(level, e)
 	case t.Floor.Needs&NeedRoute != 0 && level < MTASTS && e.Route == RouteNone:
 		// RFC 8689 4.2.1 step 3: an authenticated route

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"crypto/tls"
 	"net/netip"
 	"time"
 )
@@ -25,6 +24,18 @@ type Plan struct {
 	// [Walk.Failure] reports that as an internal fault.
 	Refusal *Failure `json:"refusal,omitempty"`
 	Why     []Note   `json:"why,omitempty"`
+	// Overrides are the promises of the domain that a rule set aside here: journalled
+	// and counted at each use (policy: floors).
+	Overrides []Override `json:"overrides,omitempty"`
+}
+
+// Override is one use of a rule that sets a domain's promise aside.
+type Override struct {
+	Rule    string    `json:"rule"`
+	Host    Domain    `json:"host"`
+	Ignored Promise   `json:"ignored"`
+	Reason  string    `json:"reason"`
+	Expires time.Time `json:"expires"`
 }
 
 // Note is one line of the explanation, made while deciding.
@@ -45,7 +56,16 @@ type Target struct {
 	SNI        Domain           `json:"sni"`
 	TLSA       []TLSARecord     `json:"tlsa,omitempty"`  // usable ones only
 	Names      []Domain         `json:"names,omitempty"` // reference names for DANE-TA (RFC 7672 3.2.2)
-	// Later: the rule allows a lower rung here, but not yet.
+	// Rule is the name of the rule for this host, and OnUnmet what becomes of mail whose
+	// floor is not reached here.
+	Rule    string  `json:"rule"`
+	OnUnmet OnUnmet `json:"on_unmet"`
+	// Barred: the host is not used now, and why; it has no rungs. The walk passes it over
+	// in its turn, as if it could not be reached (RFC 8461 8.4).
+	Barred *Failure `json:"barred,omitempty"`
+	// Expect is the level that the host will probably offer, by its memory; Unset: nobody knows.
+	Expect Level `json:"expect,omitempty"`
+	// Later: the rule allows a lower rung here, or the hold will end, but not yet.
 	Later bool `json:"later,omitempty"`
 	// MinTLS is the least TLS version of the rule (tls.VersionTLS12...); 0: none.
 	MinTLS uint16 `json:"min_tls,omitempty"`
@@ -58,87 +78,8 @@ type Step struct {
 	Target *Target // owned by the plan; read only
 	Addr   netip.AddrPort
 	Rung   Rung
-}
-
-// Route says who vouches that a host may take the domain's mail.
-type Route uint8
-
-// The routes.
-const (
-	RouteNone Route = iota
-	RouteOperator
-	RouteSelf
-	RouteSTS        // the MX name matches a valid policy in testing mode
-	RouteSTSEnforce // the MX name matches an enforced policy
-	RouteDNSSEC
-)
-
-func routeNames() []string {
-	return []string{"none", "operator", "self", "sts-testing", "sts", "dnssec"}
-}
-
-// String returns the route's word.
-func (r Route) String() string { return enumName(routeNames(), r) }
-
-// MarshalText writes the route's word.
-func (r Route) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
-
-// UnmarshalText reads the route's word.
-func (r *Route) UnmarshalText(b []byte) (err error) {
-	*r, err = unmarshalEnum[Route]("route", routeNames(), string(b))
-	return err
-}
-
-// Peer says who vouches for the host that answered.
-type Peer uint8
-
-// The peers.
-const (
-	PeerNone Peer = iota
-	PeerWebPKI
-	PeerTLSA
-)
-
-func peerNames() []string { return []string{"none", "webpki", "tlsa"} }
-
-// String returns the peer's word.
-func (p Peer) String() string { return enumName(peerNames(), p) }
-
-// MarshalText writes the peer's word.
-func (p Peer) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
-
-// UnmarshalText reads the peer's word.
-func (p *Peer) UnmarshalText(b []byte) (err error) {
-	*p, err = unmarshalEnum[Peer]("peer", peerNames(), string(b))
-	return err
-}
-
-// Evidence is what one session proved, measured on two axes: route and peer. The
-// zero value proves nothing: not even that the session is in the clear.
-type Evidence struct {
-	Rung  Rung  `json:"rung"`
-	Route Route `json:"route"`
-	Peer  Peer  `json:"peer"`
-	// WebPKI and TLSA are both always measured; nil means that the proof holds
-	// (WebPKI) or that there was nothing to match (TLSA, with Peer not PeerTLSA).
-	WebPKI      *Failure `json:"webpki,omitempty"`
-	TLSA        *Failure `json:"tlsa,omitempty"`
-	Version     uint16   `json:"version,omitempty"` // tls.VersionTLS13...; 0 in the clear
-	Suite       uint16   `json:"suite,omitempty"`
-	Group       uint16   `json:"group,omitempty"` // tls.CurveID; 0 for RSA key exchange
-	Resumed     bool     `json:"resumed,omitempty"`
-	RequireTLS  bool     `json:"requiretls,omitempty"`  // keyword in the EHLO after TLS
-	Certificate string   `json:"certificate,omitempty"` // SHA-256 of the leaf, hex
-	SPKI        string   `json:"spki,omitempty"`        // SHA-256 of its public key, hex
-	NotAfter    string   `json:"not_after,omitempty"`   // of the leaf, RFC 3339
-}
-
-// VersionName is "TLS 1.3" or "" in the clear.
-func (e Evidence) VersionName() string {
-	if e.Version == 0 {
-		return ""
-	}
-	return tls.VersionName(e.Version)
+	// Kept: a session of this step was opened before and kept; it is to be used now.
+	Kept bool
 }
 
 // Result is what came of a step.
@@ -153,6 +94,9 @@ type Result struct {
 	// Secured: a TLS handshake succeeded, and something else failed behind it: TLS
 	// was to be had there, so the walk does not go below that rung while the plan's hold is on.
 	Secured bool
+	// Kept: a session stood at a level that reached the floor, and is kept open because
+	// [Walk.Keep] asked for it.
+	Kept bool
 	// Took is how long the step took.
 	Took time.Duration
 }
@@ -163,6 +107,7 @@ type Tried struct {
 	Addr   netip.AddrPort `json:"addr"`
 	Rung   Rung           `json:"rung"`
 	Level  Level          `json:"level,omitempty"`
+	Kept   bool           `json:"kept,omitempty"`   // the session was kept open while others were tried
 	Reason Reason         `json:"reason,omitempty"` // unset when it went well
 	Detail string         `json:"detail,omitempty"`
 	Millis int64          `json:"ms"`

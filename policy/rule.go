@@ -3,10 +3,12 @@ package policy
 import (
 	"crypto/tls"
 	"slices"
+	"strings"
 	"time"
 )
 
-// Rule is what the operator wants for some deliveries (policy: operator rules).
+// Rule is what the operator wants for some deliveries (policy: operator rules). A
+// rule that names mail exchangers is for single hosts of a domain.
 type Rule struct {
 	Name     string // "default", or "rule 2 (note)": shown in explanations
 	Match    Match
@@ -16,7 +18,49 @@ type Rule struct {
 	// MinTLS tls.VersionTLS12 ends the legacy rung, tls.VersionTLS13 the clear one
 	// too; 0 is no limit.
 	MinTLS uint16
-	Note   string
+	// Hold is the downgrade hold (policy: floors): how long a host that was good for TLS
+	// keeps the floor encrypted, counted from its first weaker answer; and, within one
+	// message, how long after acceptance TLS that an earlier attempt met is insisted on.
+	Hold time.Duration
+	// Ignore are promises of the domain that are not insisted on: an override. It counts
+	// only with a Reason, and before Expires.
+	Ignore  Promise
+	Reason  string
+	Expires time.Time
+	Note    string
+}
+
+// Promise is a set of what a domain can promise about its hosts.
+type Promise uint8
+
+// The promises.
+const (
+	PromiseDANE   Promise = 1 << iota // TLSA records (RFC 7672)
+	PromiseMTASTS                     // an enforced policy (RFC 8461)
+)
+
+func promiseNames() []string { return []string{"dane", "mta-sts"} }
+
+// String returns the words joined by "+"; "none" for none.
+func (p Promise) String() string { return setName(promiseNames(), uint8(p)) }
+
+// MarshalText writes the words.
+func (p Promise) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads the words.
+func (p *Promise) UnmarshalText(b []byte) error {
+	n, err := parseSet("promise", promiseNames(), string(b))
+	*p = Promise(n)
+	return err
+}
+
+// overrides returns the promises that the rule sets aside at a time. A rule that names no
+// domain, gives no reason or has no end sets nothing aside: forgetting fails closed.
+func (r *Rule) overrides(now time.Time) Promise {
+	if r.Ignore == 0 || r.Reason == "" || len(r.Match.Domains) == 0 || !now.Before(r.Expires) {
+		return 0
+	}
+	return r.Ignore
 }
 
 // Match says which deliveries a rule is for; every non-empty list must match.
@@ -25,6 +69,10 @@ type Match struct {
 	Senders     []string // envelope sender domains, same forms
 	Credentials []string
 	Streams     []string
+	MX          []string // mail exchangers, same forms as Domains
+
+	// domains is Domains for looking up; nil: they are looked through. See [Ruleset.Index].
+	domains map[string]struct{}
 }
 
 // Fallback is one permitted step down: to a level, once the message is this old
@@ -44,26 +92,61 @@ type Ruleset struct {
 	DANE bool
 	// InsecureMXDANE does so behind an insecure MX answer too (RFC 7672 2.2.1 MAY).
 	InsecureMXDANE bool
-	// Hold is the downgrade hold: for this long after acceptance a message whose
-	// domain was met with TLS in an earlier attempt does not go out in a weaker way.
-	Hold time.Duration
+	// MTASTS follows the promise of an enforced policy (RFC 8461).
+	MTASTS bool
 }
 
-// For returns the rule for a query. The caller does not change it.
-func (r *Ruleset) For(q Query) *Rule {
+// Index prepares rules with many domains for being looked up. It is called once,
+// before the ruleset is shared.
+func (r *Ruleset) Index() {
 	for i := range r.Rules {
-		if r.Rules[i].Match.matches(q) {
+		m := &r.Rules[i].Match
+		if len(m.Domains) < 8 {
+			continue
+		}
+		m.domains = make(map[string]struct{}, len(m.Domains))
+		for _, d := range m.Domains {
+			m.domains[d] = struct{}{}
+		}
+	}
+}
+
+// For returns the rule for a delivery at one host; host "" stands for a host that
+// no rule names. The caller does not change it.
+func (r *Ruleset) For(q *Query, host Domain) *Rule {
+	for i := range r.Rules {
+		if r.Rules[i].Match.matches(q, host) {
 			return &r.Rules[i]
 		}
 	}
 	return &r.Default
 }
 
-func (m Match) matches(q Query) bool {
-	return matchDomain(m.Domains, q.Domain) &&
+func (m *Match) matches(q *Query, host Domain) bool {
+	return m.matchesDomain(q.Domain) &&
 		matchDomain(m.Senders, Domain(q.Sender)) &&
 		matchWord(m.Credentials, q.Credential) &&
-		matchWord(m.Streams, q.Stream)
+		matchWord(m.Streams, q.Stream) &&
+		(len(m.MX) == 0 || host != "" && matchDomain(m.MX, host))
+}
+
+func (m *Match) matchesDomain(d Domain) bool {
+	if m.domains == nil {
+		return matchDomain(m.Domains, d)
+	}
+	if _, ok := m.domains[string(d)]; ok {
+		return true
+	}
+	for rest := string(d); ; {
+		dot := strings.IndexByte(rest, '.')
+		if dot < 0 {
+			return false
+		}
+		if _, ok := m.domains[rest[dot:]]; ok { // ".example.com"
+			return true
+		}
+		rest = rest[dot+1:]
+	}
 }
 
 func matchDomain(list []string, d Domain) bool {

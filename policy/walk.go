@@ -14,6 +14,9 @@ import (
 //		w.Report(step, try(step))
 //	}
 //
+// where try opens a session, judges it, and asks Keep whether to use it now or to keep
+// it open and report that. A step with Kept set is to use the session that was kept.
+//
 // Each pass is one rung down the ladder, over all hosts in order of preference
 // (policy: wide before down). A host enters a lower pass only when STARTTLS, the
 // handshake or the verification failed there.
@@ -22,6 +25,8 @@ type Walk struct {
 	spots []spot
 	pass  int
 	at    int // index of the spot that is looked at next
+	step  int // index of the spot of the step that Next returned last
+	kept  int // sessions that are kept open
 	// deepest is the last pass that may run. It falls to the pass of a session that
 	// stood, or whose handshake did: what came afterwards (4xx, 421, a lost connection)
 	// is no TLS failure, so going lower elsewhere would be a downgrade caused by a
@@ -36,12 +41,17 @@ type Walk struct {
 type spot struct {
 	target *Target
 	addr   netip.AddrPort
-	rung   int  // index into target.Rungs of the next rung to try
-	dead   bool // nothing more to try here
+	rung   int   // index into target.Rungs of the next rung to try
+	kept   Level // of the session that is kept open here; Unset: none
+	dead   bool  // nothing more to try here
 }
 
-// lastPass is the pass of the clear rung.
-const lastPass = 2
+// lastPass is the pass of the clear rung; maxKept bounds the sessions that are kept
+// open while a better one is looked for.
+const (
+	lastPass = 2
+	maxKept  = 2
+)
 
 // Walk starts a walk over the plan. A refused plan has no steps.
 func (p *Plan) Walk() *Walk {
@@ -49,8 +59,17 @@ func (p *Plan) Walk() *Walk {
 	if p.Refusal != nil {
 		return w
 	}
+	n := 0
+	for i := range p.Targets {
+		n += max(len(p.Targets[i].Addrs), 1)
+	}
+	w.spots = make([]spot, 0, n)
 	for i := range p.Targets {
 		t := &p.Targets[i]
+		if t.Barred != nil {
+			w.spots = append(w.spots, spot{target: t})
+			continue
+		}
 		for _, a := range t.Addrs {
 			w.spots = append(w.spots, spot{target: t, addr: a, dead: len(t.Rungs) == 0})
 		}
@@ -62,20 +81,107 @@ func (p *Plan) Walk() *Walk {
 func (w *Walk) Next() (Step, bool) {
 	for ; !w.done && w.pass <= w.deepest; w.pass, w.at = w.pass+1, 0 {
 		for ; w.at < len(w.spots); w.at++ {
+			if i, ok := w.choose(); ok {
+				w.step = i
+				return Step{Target: w.spots[i].target, Addr: w.spots[i].addr, Rung: w.spots[i].next(), Kept: true}, true
+			}
 			s := &w.spots[w.at]
-			if s.dead || s.target.Rungs[s.rung].pass() != w.pass {
+			if s.dead || w.keeps(s.target) {
 				continue
 			}
-			return Step{Target: s.target, Addr: s.addr, Rung: s.target.Rungs[s.rung]}, true
+			if s.target.Barred != nil {
+				w.passOver(s)
+				continue
+			}
+			if s.next().pass() == w.pass {
+				w.step = w.at
+				return Step{Target: s.target, Addr: s.addr, Rung: s.next()}, true
+			}
+		}
+		if i, ok := w.best(); ok {
+			w.step = i
+			return Step{Target: w.spots[i].target, Addr: w.spots[i].addr, Rung: w.spots[i].next(), Kept: true}, true
 		}
 	}
 	return Step{}, false
 }
 
+func (s *spot) next() Rung { return s.target.Rungs[s.rung] }
+
+// passOver notes that a host is not used now, in its turn.
+func (w *Walk) passOver(s *spot) {
+	s.dead = true
+	f := s.target.Barred
+	w.trace = append(w.trace, Tried{Host: s.target.Host, Reason: f.Reason, Detail: f.Detail})
+	w.results = append(w.results, Result{Failure: f})
+}
+
+// Keep reports whether a session of the step, which has reached its floor at this
+// level, is to be kept open while the other hosts of the same preference are tried
+// (policy: the walk, 2): when it is weaker than verified, and one of them may be better.
+func (w *Walk) Keep(s Step, level Level) bool {
+	return !s.Kept && w.pass == 0 && level < Verified && w.kept < maxKept && w.better(w.at+1, s.Target, level)
+}
+
+// better reports whether a spot from index i on, of the same preference and another
+// host, may reach more than a level.
+func (w *Walk) better(i int, than *Target, level Level) bool {
+	for ; i < len(w.spots); i++ {
+		s := &w.spots[i]
+		if s.target.Preference != than.Preference {
+			return false
+		}
+		if s.target != than && !s.dead && s.target.Barred == nil && s.next().pass() == 0 && !w.keeps(s.target) &&
+			(s.target.Expect == Unset || s.target.Expect > level) {
+			return true
+		}
+	}
+	return false
+}
+
+// keeps reports whether a session with the host is kept open.
+func (w *Walk) keeps(t *Target) bool {
+	return w.kept > 0 && slices.ContainsFunc(w.spots, func(s spot) bool { return s.target == t && s.kept != Unset })
+}
+
+// choose returns the spot whose kept session is to be used now, because no other spot
+// of its preference can be better.
+func (w *Walk) choose() (int, bool) {
+	i, ok := w.best()
+	if !ok || w.better(w.at, w.spots[i].target, w.spots[i].kept) {
+		return 0, false
+	}
+	return i, true
+}
+
+// best returns the spot with the best kept session, the first of equals.
+func (w *Walk) best() (best int, ok bool) {
+	if w.kept == 0 {
+		return 0, false
+	}
+	for i := range w.spots {
+		if w.spots[i].kept != Unset && (!ok || w.spots[i].kept > w.spots[best].kept) {
+			best, ok = i, true
+		}
+	}
+	return best, ok
+}
+
 // Report says what came of the step that Next returned last.
 func (w *Walk) Report(s Step, r Result) {
 	w.record(s, r)
-	if r.Failure == nil {
+	at := &w.spots[w.step]
+	if s.Kept {
+		at.kept = Unset
+		w.kept--
+	}
+	switch {
+	case r.Kept && r.Failure == nil:
+		at.kept = r.Level
+		w.kept++
+		w.deepest = min(w.deepest, s.Rung.pass())
+		return
+	case r.Failure == nil:
 		w.done = true
 		return
 	}
@@ -86,9 +192,7 @@ func (w *Walk) Report(s Step, r Result) {
 		w.leave(s.Target)
 		return
 	}
-	if w.at < len(w.spots) {
-		w.spots[w.at].fail(r.Failure.Reason)
-	}
+	at.fail(r.Failure.Reason)
 }
 
 // patient reports whether a failure at one host keeps the whole walk from going
@@ -99,7 +203,7 @@ func (w *Walk) patient(reason Reason) bool {
 }
 
 func (w *Walk) record(s Step, r Result) {
-	t := Tried{Host: s.Target.Host, Addr: s.Addr, Rung: s.Rung, Level: r.Level, Millis: r.Took.Milliseconds()}
+	t := Tried{Host: s.Target.Host, Addr: s.Addr, Rung: s.Rung, Level: r.Level, Kept: r.Kept, Millis: r.Took.Milliseconds()}
 	if r.Failure != nil {
 		t.Reason, t.Detail = r.Failure.Reason, r.Failure.Detail
 	}
@@ -158,7 +262,7 @@ func (w *Walk) Failure() *Failure {
 	if len(w.results) == 0 {
 		return &Failure{Reason: Internal, Detail: "the plan has no step"}
 	}
-	if w.results[len(w.results)-1].Failure == nil {
+	if w.done {
 		return nil
 	}
 	return w.unmet(w.pick())
@@ -168,6 +272,7 @@ func (w *Walk) pick() *Failure {
 	var stood, temporary, lack, weak, permanent, keyword *Failure
 	for _, r := range w.results {
 		switch f := r.Failure; {
+		case f == nil: // a session that was kept, and never used
 		case r.Opened && !f.Permanent():
 			stood = f // a host that spoke about the mail itself says more than one that did not
 		case r.Opened:
@@ -211,6 +316,9 @@ func (w *Walk) judged(f *Failure) bool {
 // REQUIRETLS excepted.
 func (p *Plan) mayBounce() bool {
 	return p.OnUnmet == Bounce && !slices.ContainsFunc(p.Targets, func(t Target) bool {
+		if t.OnUnmet == Defer {
+			return true
+		}
 		promised := t.Basis == BasisDANE || t.Basis == BasisMTASTS || t.Basis == BasisHold
 		return t.Later || promised && t.Floor.Needs&NeedRequireTLS == 0
 	})

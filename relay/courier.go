@@ -47,7 +47,8 @@ func (c *Courier) Deliver(ctx context.Context, l *queue.Lease) queue.Report {
 	if err != nil {
 		return t.end(interrupted(ctx, err), nil)
 	}
-	plan := policy.Decide(facts, *c.o.Rules(), t.query())
+	query := t.query()
+	plan := policy.Decide(&facts, c.o.Rules(), &query)
 	t.planned(&plan)
 	walk := plan.Walk()
 	for step, ok := walk.Next(); ok; step, ok = walk.Next() {

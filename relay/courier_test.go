@@ -110,6 +110,10 @@ func opportunistic() *policy.Ruleset {
 		Fallback: []policy.Fallback{{To: policy.Legacy}, {To: policy.Plaintext}}}}
 }
 
+func (w *world) Renew(_ context.Context, _ policy.Domain) (policy.Facts, bool, error) {
+	return policy.Facts{}, false, nil
+}
+
 func (w *world) courier(r *policy.Ruleset) *Courier {
 	return NewCourier(Options{Scout: w, Opener: w, Rules: func() *policy.Ruleset { return r }})
 }
@@ -211,7 +215,7 @@ func TestSeenIsHeld(t *testing.T) {
 	noTLS := map[policy.Rung]policy.Reason{policy.Modern: policy.STARTTLSMissing, policy.Classical: policy.STARTTLSMissing, policy.LegacyTLS: policy.STARTTLSMissing}
 	w := newWorld(first, &fakeHost{open: noTLS})
 	rules := opportunistic()
-	rules.Hold = time.Hour
+	rules.Default.Hold = time.Hour
 	l := lease("ann")
 	r := w.courier(rules).Deliver(t.Context(), l)
 	l.Envelope.Recipients[0].Last = &r.Outcomes[0]

@@ -12,6 +12,16 @@ import (
 // An error means that we were interrupted.
 type Scout interface {
 	Facts(ctx context.Context, d policy.Domain) (policy.Facts, error)
+	// Renew asks again for the domain's MTA-STS policy, because a host has just failed
+	// it (RFC 8461 5.1), and reports whether another one is in force now; the facts are
+	// then the new ones.
+	Renew(ctx context.Context, d policy.Domain) (f policy.Facts, changed bool, err error)
+}
+
+// Memory is told what was seen of hosts; what it remembers comes back in the facts.
+// Implemented by policy/memory. Calls are concurrent and must not block.
+type Memory interface {
+	Saw(host policy.Domain, ip6 bool, s policy.Sighting)
 }
 
 // Opener opens a session for a step, or takes a pooled one, and measures it.

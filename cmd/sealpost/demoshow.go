@@ -156,9 +156,9 @@ func why(a *relay.Attempt) string {
 	switch {
 	case e.Version != 0 && a.Achieved == policy.Legacy:
 		via = e.VersionName() + ", nothing better is there"
-	case e.Version != 0 && e.Peer == policy.PeerTLSA:
+	case e.Version != 0 && e.Peer&policy.PeerTLSA != 0:
 		via = e.VersionName() + ", certificate proven by TLSA, route by DNSSEC"
-	case e.Version != 0 && e.Peer == policy.PeerWebPKI:
+	case e.Version != 0 && e.Peer&policy.PeerWebPKI != 0:
 		via = e.VersionName() + ", certificate proven for " + string(a.Host)
 	case e.Version != 0:
 		via = e.VersionName() + ", nobody vouches for the certificate"

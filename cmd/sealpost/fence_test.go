@@ -18,7 +18,7 @@ var rank = map[string]int{"policy": 0, "queue": 1, "relay": 2, "config": 3, "cmd
 // children are the packages that each room may hold. A new one is added here and to the map in
 // ARCHITECTURE.md together.
 var children = map[string][]string{
-	"policy": {"dnssec", "mtasts", "discover", "policytest"},
+	"policy": {"dnssec", "mtasts", "memory", "discover", "policytest"},
 	"queue":  {"pebblestore", "pgstore", "seal", "storetest"},
 	"relay": {"smtpclient", "submission", "dsn", "dkim", "tlsrpt", "metrics", "webhook", "httpapi",
 		"relaytest"},

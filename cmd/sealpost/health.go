@@ -54,7 +54,7 @@ func (h *house) listenersAnswer(ctx context.Context) error {
 func (h *house) warnings() []string {
 	var list []string
 	cfg := h.cfg.Load()
-	if cfg.Policy.DANE && !h.resolver.Available() {
+	if cfg.Policy.Ruleset.DANE && !h.resolver.Available() {
 		list = append(list, "DNSSEC is unavailable: no delivery can reach the level dane. Use a validating resolver on loopback.")
 	}
 	if err := h.space.gate(); err != nil {

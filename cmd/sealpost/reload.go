@@ -12,7 +12,7 @@ import (
 // now on follow it.
 func (h *house) setRules(cfg *config.Config) {
 	r := cfg.Policy.Ruleset
-	r.DANE, r.InsecureMXDANE, r.Hold = cfg.Policy.DANE, cfg.Policy.InsecureMXDANE, cfg.Policy.DowngradeHold
+	r.Index()
 	h.rules.Store(&r)
 }
 
@@ -62,7 +62,7 @@ func restartKeys() map[string]func(*config.Config) any {
 			q.MinFree = 0
 			return q
 		},
-		"policy.dane": func(c *config.Config) any { return c.Policy.DANE },
+		"policy.dane": func(c *config.Config) any { return c.Policy.Ruleset.DANE },
 	}
 }
 
@@ -86,6 +86,6 @@ func keepRestart(old, next *config.Config) *config.Config {
 	c.Server.DataDir, c.Server.Hostname = old.Server.DataDir, old.Server.Hostname
 	c.Submission, c.HTTP, c.DNS, c.Delivery, c.Queue = old.Submission, old.HTTP, old.DNS, old.Delivery, old.Queue
 	c.Delivery.Paused, c.Queue.MinFree = paused, free
-	c.Policy.DANE = old.Policy.DANE
+	c.Policy.Ruleset.DANE = old.Policy.Ruleset.DANE
 	return &c
 }

@@ -60,7 +60,7 @@ func resolverOptions(cfg *config.Config) dnssec.Options {
 func scoutOptions(cfg *config.Config, r *dnssec.Resolver) (discover.Options, error) {
 	o := discover.Options{
 		Resolver: r, AllowPrivate: cfg.Delivery.AllowPrivate, RelayHost: cfg.Delivery.RelayHost,
-		Port: uint16(cfg.Delivery.Port), NoTLSA: !cfg.Policy.DANE,
+		Port: uint16(cfg.Delivery.Port), NoTLSA: !cfg.Policy.Ruleset.DANE,
 	}
 	if d, err := policy.ParseDomain(cfg.Server.Hostname); err == nil {
 		o.Names = append(o.Names, d)

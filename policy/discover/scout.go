@@ -193,6 +193,12 @@ func (s *Scout) Facts(ctx context.Context, d policy.Domain) (policy.Facts, error
 	return f, nil
 }
 
+// Renew implements relay.Scout.
+func (s *Scout) Renew(ctx context.Context, d policy.Domain) (policy.Facts, bool, error) {
+	f, err := s.Facts(ctx, d)
+	return f, false, err
+}
+
 // lookUp gathers the facts of a domain once for all that wait, and keeps them.
 func (s *Scout) lookUp(ctx context.Context, d policy.Domain) policy.Facts {
 	if f, ok := s.cached(d); ok { // somebody was faster
