@@ -2,7 +2,6 @@ package policy
 
 import (
 	"net/netip"
-	"slices"
 	"time"
 )
 
@@ -13,6 +12,7 @@ import (
 // shares what is in the facts.
 func Decide(f *Facts, r *Ruleset, q *Query) Plan {
 	d := decider{facts: f, rules: r, query: q, rule: r.For(q, "")}
+	d.byHost = r.namesHosts()
 	d.asked = d.ask(d.rule, true)
 	d.plan.Domain, d.plan.Rule, d.plan.First = q.Domain, d.rule.Name, q.Tries == 0
 	d.plan.Hold = !q.TLSOff && q.Age < d.rule.Hold
@@ -46,6 +46,16 @@ type decider struct {
 	rule  *Rule // for hosts that no rule names
 	asked asked // by that rule
 	plan  Plan
+	// byHost: some rule names mail exchangers, so the rule is not the same for every host.
+	byHost bool
+}
+
+// ruleFor is the rule for one host.
+func (d *decider) ruleFor(host Domain) *Rule {
+	if !d.byHost {
+		return d.rule
+	}
+	return d.rules.For(d.query, host)
 }
 
 // asked is what operator, credential and message ask for, whatever the domain promises.
@@ -140,12 +150,16 @@ func (p *Plan) order() {
 		}
 		return t.Expect
 	}
-	slices.SortStableFunc(p.Targets, func(a, b Target) int {
-		if a.Preference != b.Preference {
-			return int(a.Preference) - int(b.Preference)
+	// By insertion: a handful of targets, which are in order most of the time.
+	for i := 1; i < len(p.Targets); i++ {
+		for j := i; j > 0; j-- {
+			a, b := &p.Targets[j-1], &p.Targets[j]
+			if a.Preference < b.Preference || a.Preference == b.Preference && rank(a) >= rank(b) {
+				break
+			}
+			*a, *b = *b, *a
 		}
-		return int(rank(&b)) - int(rank(&a))
-	})
+	}
 }
 
 // noTarget says why no host can be tried, nil when one can. Whatever may pass goes
@@ -184,7 +198,7 @@ func (r Reason) ownFloor() bool {
 // target makes the target for one host; a host that is not used now is barred.
 func (d *decider) target(h *Host) Target {
 	rule, a := d.rule, d.asked
-	if r := d.rules.For(d.query, h.Name); r != rule {
+	if r := d.ruleFor(h.Name); r != rule {
 		rule, a = r, d.ask(r, false)
 		d.note(h.Name, rule.name()+" is for this host: "+a.floor.String())
 	}
@@ -238,23 +252,57 @@ func (d *decider) route(h *Host) Route {
 	return r
 }
 
-// hold raises the floor of a host that was good for TLS before (policy: downgrade hold).
+// hold raises the floor of a host that was good for TLS before, and of the domain's
+// other hosts with it (policy: downgrade hold).
 func (d *decider) hold(t *Target, h *Host, rule *Rule) {
-	if d.query.TLSOff {
+	if d.query.TLSOff || t.Floor.Level >= Encrypted {
 		return // RFC 8689 3: the sender prefers delivery
 	}
-	for _, family := range []*Addresses{&h.V4, &h.V6} {
-		held, until := family.Memory.Held(d.query.Now, rule.Hold)
-		if !held || len(family.IPs) == 0 || t.Floor.Level >= Encrypted {
+	text := ""
+	held, until := h.held(d.query.Now, rule.Hold)
+	switch {
+	case held && until.IsZero():
+		text = "remembered for TLS: held at encrypted"
+	case held:
+		text = "remembered for TLS, which it does not offer now: held at encrypted until " + until.UTC().Format(time.RFC3339)
+	case !until.IsZero():
+		d.note(h.Name, "remembered for TLS, which it does not offer any more: the hold is over")
+		return
+	case d.query.Age < rule.Hold && d.companyHeld():
+		// Own: else who can silence the host with TLS has what he wants at the other one.
+		// By the message's age, because a host that is gone never gives a weaker answer.
+		text = "another host of the domain is remembered for TLS: held at encrypted for now"
+	default:
+		return
+	}
+	t.Floor, t.Basis, t.Later = t.Floor.Raise(Floor{Level: Encrypted}), BasisHold, true
+	d.note(h.Name, text)
+}
+
+// companyHeld reports whether any host of the domain is held by its memory.
+func (d *decider) companyHeld() bool {
+	for i := range d.facts.Hosts {
+		h := &d.facts.Hosts[i]
+		if held, _ := h.held(d.query.Now, d.ruleFor(h.Name).Hold); held {
+			return true
+		}
+	}
+	return false
+}
+
+// held is [Memory.Held] for the families in which the host has an address: the latest end.
+func (h *Host) held(now time.Time, hold time.Duration) (held bool, until time.Time) {
+	for _, family := range [...]*Addresses{&h.V4, &h.V6} {
+		if len(family.IPs) == 0 {
 			continue
 		}
-		t.Floor, t.Basis, t.Later = t.Floor.Raise(Floor{Level: Encrypted}), BasisHold, true
-		text := "remembered for TLS: held at encrypted"
-		if !until.IsZero() {
-			text += " until " + until.UTC().Format(time.RFC3339)
+		yes, end := family.Memory.Held(now, hold)
+		held = held || yes
+		if end.After(until) {
+			until = end
 		}
-		d.note(h.Name, text)
 	}
+	return held, until
 }
 
 // outOfReach says why the facts alone show that no session with the host can reach

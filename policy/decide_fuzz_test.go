@@ -40,13 +40,29 @@ func (d *dealer) facts() Facts {
 		if h.TLSA.Answer == Records {
 			h.TLSA.Records = []TLSARecord{{Usage: d.next() % 5, Selector: d.next() % 3, Matching: d.next() % 4, Data: make([]byte, 32)}}
 		}
+		h.V4.Memory, h.V6.Memory = d.memory(), d.memory()
 		f.Hosts = append(f.Hosts, h)
+	}
+	if f.STS.Mode = STSMode(d.next() % 4); f.STS.Mode != STSAbsent {
+		f.STS.Expires = noon().Add(time.Duration(int(d.next())-64) * time.Minute)
+		for i := range d.next() % 3 {
+			f.STS.MX = append(f.STS.MX, "mx"+string('0'+rune(i))+".example.org")
+		}
 	}
 	return f
 }
 
+func (d *dealer) memory() Memory {
+	if d.yes() {
+		return Memory{}
+	}
+	ago := func() time.Time { return noon().Add(-time.Duration(d.next()) * 4 * time.Hour) }
+	return Memory{Best: Level(d.next() % 7), BestAt: ago(), Last: Level(d.next() % 7), LastSeen: ago(), Good: int(d.next() % 5), GoodAt: ago(),
+		WeakSince: ago(), ClassicalUntil: ago().Add(time.Hour), BrokenUntil: ago().Add(time.Hour), DownUntil: ago().Add(time.Hour)}
+}
+
 func (d *dealer) rules() Ruleset {
-	r := Ruleset{DANE: true, InsecureMXDANE: d.yes()}
+	r := Ruleset{DANE: true, MTASTS: true, InsecureMXDANE: d.yes()}
 	r.Default = Rule{Name: "default", Floor: Level(d.next() % 7), OnUnmet: OnUnmet(d.next()%2 + 1)}
 	for range d.next() % 3 {
 		r.Default.Fallback = append(r.Default.Fallback, Fallback{To: Level(d.next()%3 + 1), After: time.Duration(d.next()) * time.Minute, MinTries: int(d.next() % 4)})
@@ -62,7 +78,8 @@ func FuzzDecide(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed []byte) {
 		d := dealer(seed)
 		facts, rules := d.facts(), d.rules()
-		q := Query{Domain: "example.org", Age: time.Duration(d.next()) * time.Minute, Tries: int(d.next() % 5),
+		rules.Default.Hold = time.Duration(d.next()%5) * time.Hour
+		q := Query{Domain: "example.org", Now: noon(), Age: time.Duration(d.next()) * time.Minute, Tries: int(d.next() % 5),
 			RequireTLS: d.next()%4 == 1, NullSender: d.yes(), Message: Level(d.next() % 7), Account: Level(d.next() % 7)}
 		p := Decide(&facts, &rules, &q)
 		if (p.Refusal == nil) != slices.ContainsFunc(p.Targets, func(t Target) bool { return t.Barred == nil }) {
@@ -98,6 +115,11 @@ func checkTarget(t *testing.T, facts *Facts, rules *Ruleset, q Query, target *Ta
 		}
 	}
 	vouched := facts.MX.Secure || facts.Implicit || facts.Operator
+	if !h.TLSA.Asked || !vouched && !rules.InsecureMXDANE || h.TLSA.Answer != Unknown && (h.TLSA.Answer != Records || !h.TLSA.Secure || len(usable(h.TLSA.Records)) == 0) {
+		if facts.STS.In(q.Now) == STSEnforce && (!facts.STS.Matches(h.Name) || target.Floor.Level < MTASTS) {
+			t.Fatalf("property 3: an enforced policy, match %t, and floor %v", facts.STS.Matches(h.Name), target.Floor)
+		}
+	}
 	if !h.TLSA.Asked || !vouched && !rules.InsecureMXDANE {
 		return
 	}

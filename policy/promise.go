@@ -15,6 +15,11 @@ func (d *decider) promises(t *Target, h *Host, rule *Rule) {
 	}
 }
 
+// bar keeps a host from being used now, for the domain's own promise.
+func (t *Target) bar(by Basis, why Reason, detail string) {
+	t.Barred, t.Basis = &Failure{Reason: why, Host: t.Host, Detail: detail}, by
+}
+
 // promised raises the target's floor, unless the message or a rule does not insist.
 func (d *decider) promised(t *Target, floor Floor, by Basis, why string) {
 	d.note(t.Host, why)
@@ -32,12 +37,12 @@ func (d *decider) dane(t *Target, h *Host, rule *Rule, ignored bool) bool {
 	switch {
 	case !d.facts.DNSSEC && known && insists:
 		// Own: without DNSSEC nobody can say whether the records are still there.
-		t.Barred = &Failure{Reason: DNSSECUnavailable, Host: h.Name}
+		t.bar(BasisDANE, DNSSECUnavailable, "")
 		return true
 	case !h.TLSA.Asked || insecureMX && !d.rules.InsecureMXDANE:
 		return false
 	case h.TLSA.Answer == Unknown && insists:
-		t.Barred = &Failure{Reason: TLSAUnknown, Host: h.Name, Detail: h.TLSA.Problem} // RFC 7672 2.1.2
+		t.bar(BasisDANE, TLSAUnknown, h.TLSA.Problem) // RFC 7672 2.1.2
 		return true
 	case h.TLSA.Answer == Unknown && ignored && !d.query.TLSOff:
 		d.override(t, rule, PromiseDANE, "the TLSA lookup failed, and "+rule.name()+" does not insist on DANE")
@@ -86,7 +91,7 @@ func (d *decider) sts(t *Target, h *Host, rule *Rule, ignored bool) {
 		d.override(t, rule, PromiseMTASTS, "an MTA-STS policy in enforce mode, and "+rule.name()+" does not insist on it")
 	case !matches:
 		// RFC 8461 5: MUST NOT deliver; in its turn, as if it could not be reached (8.4).
-		t.Barred = &Failure{Reason: STSMismatch, Host: h.Name}
+		t.bar(BasisMTASTS, STSMismatch, "")
 	default:
 		d.promised(t, Floor{Level: MTASTS}, BasisMTASTS, "an MTA-STS policy in enforce mode lists the host: mta-sts")
 	}
@@ -104,7 +109,7 @@ func (d *decider) override(t *Target, rule *Rule, what Promise, why string) {
 // always; with a secure MX answer the next-hop domain and its expansion; without
 // MX the domain when the base is its expansion; behind an insecure MX no more.
 func referenceNames(f *Facts, base Domain) []Domain {
-	names := []Domain{base}
+	names := append(make([]Domain, 0, 3), base)
 	add := func(d Domain) {
 		if d != "" && !slices.Contains(names, d) {
 			names = append(names, d)

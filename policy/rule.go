@@ -185,3 +185,13 @@ func (r *Rule) least(down Rung) Level {
 		return Plaintext
 	}
 }
+
+// namesHosts reports whether a rule is for single mail exchangers.
+func (r *Ruleset) namesHosts() bool {
+	for i := range r.Rules {
+		if len(r.Rules[i].Match.MX) > 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -46,8 +46,8 @@ type spot struct {
 	dead   bool  // nothing more to try here
 }
 
-// lastPass is the pass of the clear rung; maxKept bounds the sessions that are kept
-// open while a better one is looked for.
+// lastPass is the pass of the clear rung; from maxKept sessions on
+// that are kept open no better one is looked for.
 const (
 	lastPass = 2
 	maxKept  = 2
@@ -120,7 +120,11 @@ func (w *Walk) passOver(s *spot) {
 // level, is to be kept open while the other hosts of the same preference are tried
 // (policy: the walk, 2): when it is weaker than verified, and one of them may be better.
 func (w *Walk) Keep(s Step, level Level) bool {
-	return !s.Kept && w.pass == 0 && level < Verified && w.kept < maxKept && w.better(w.at+1, s.Target, level)
+	if s.Kept || w.pass > 0 || level >= Verified {
+		return false
+	}
+	i, ok := w.best()
+	return ok && w.spots[i].kept > level || w.kept < maxKept && w.better(w.at+1, s.Target, level)
 }
 
 // better reports whether a spot from index i on, of the same preference and another

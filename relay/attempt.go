@@ -8,7 +8,7 @@ import (
 )
 
 // AttemptVersion is the version of the Attempt record.
-const AttemptVersion = 1
+const AttemptVersion = 2
 
 // Attempt is one walked plan as recorded: journal payload, log, metrics and
 // status page all read it (policy: what is recorded of every attempt). It holds
@@ -25,6 +25,12 @@ type Attempt struct {
 	Basis   policy.Basis   `json:"basis"`
 	Rule    string         `json:"rule"`
 	OnUnmet policy.OnUnmet `json:"on_unmet"`
+	// Overrides are the domain's promises that a rule set aside.
+	Overrides []policy.Override `json:"overrides,omitempty"`
+	// DNSSEC: secure answers could be believed. STSMode and STSID are the MTA-STS policy in force.
+	DNSSEC  bool           `json:"dnssec"`
+	STSMode policy.STSMode `json:"sts_mode"`
+	STSID   string         `json:"sts_id,omitempty"`
 	// Achieved is the best level at which a recipient was delivered; Unset when none was.
 	Achieved policy.Level    `json:"achieved"`
 	Host     policy.Domain   `json:"mx,omitempty"` // host of the last session

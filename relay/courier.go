@@ -16,8 +16,12 @@ type Options struct {
 	Opener Opener
 	// Rules returns the ruleset in force; a reload swaps what it returns.
 	Rules    func() *policy.Ruleset
+	Memory   Memory       // nil: hosts are not remembered
 	Observer Observer     // nil: nobody is told
 	Logger   *slog.Logger // nil: discard
+	// Outage reports whether the DNS resolver is down: an attempt that knows nothing
+	// because of that burns no try. nil: never.
+	Outage func() bool
 	// Grace is how long the step in flight may go on after the context of Deliver
 	// is cancelled: a transaction that has begun is better ended than repeated.
 	Grace time.Duration
@@ -45,19 +49,34 @@ func (c *Courier) Deliver(ctx context.Context, l *queue.Lease) queue.Report {
 	facts, err := c.o.Scout.Facts(ctx, l.Envelope.Lane)
 	t.attempt.FactsTook = time.Since(t.attempt.At)
 	if err != nil {
-		return t.end(interrupted(ctx, err), nil)
+		return t.end(interrupted(ctx, err))
 	}
+	f := t.walk(ctx, inner, &facts)
+	if t.missedSTS(&facts, f) {
+		// RFC 8461 5.1: the policy may be out of date; asked before the attempt has failed.
+		if facts, changed, err := c.o.Scout.Renew(inner, l.Envelope.Lane); err == nil && changed {
+			f = t.walk(ctx, inner, &facts)
+		}
+	}
+	return t.end(f)
+}
+
+// walk makes a plan of the facts and carries out its steps. It returns why not everybody
+// was served; nil when all were.
+func (t *trip) walk(ctx, inner context.Context, facts *policy.Facts) *policy.Failure {
 	query := t.query()
-	plan := policy.Decide(&facts, c.o.Rules(), &query)
-	t.planned(&plan)
+	plan := policy.Decide(facts, t.c.o.Rules(), &query)
+	t.planned(facts, &plan)
 	walk := plan.Walk()
+	defer t.letGo()
+	defer func() { t.attempt.Trace = append(t.attempt.Trace, walk.Trace()...) }()
 	for step, ok := walk.Next(); ok; step, ok = walk.Next() {
 		if ctx.Err() != nil {
-			return t.end(interrupted(ctx, ctx.Err()), walk.Trace())
+			return interrupted(ctx, ctx.Err())
 		}
-		walk.Report(step, t.try(inner, step))
+		walk.Report(step, t.try(inner, walk, step))
 	}
-	return t.end(walk.Failure(), walk.Trace())
+	return walk.Failure()
 }
 
 // graceful returns a context that outlives ctx by grace.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
@@ -23,6 +24,10 @@ type trip struct {
 	// shaky are the hosts that offered TLS in this attempt, and whose TLS then failed in
 	// a way that may pass.
 	shaky map[policy.Domain]bool
+	// kept are sessions that stay open while hosts of the same preference are tried.
+	kept map[*policy.Target]kept
+	// sights are what was seen of hosts.
+	sights map[place]*policy.Sighting
 	// outcomes has the latest outcome of each recipient that has one.
 	outcomes map[int]queue.Outcome
 }
@@ -59,14 +64,50 @@ func (t *trip) query() policy.Query {
 	}
 }
 
-func (t *trip) planned(p *policy.Plan) {
+func (t *trip) planned(f *policy.Facts, p *policy.Plan) {
 	a := &t.attempt
 	a.Wanted, a.Basis, a.Rule, a.OnUnmet, a.Why = p.Floor, p.Basis, p.Rule, p.OnUnmet, p.Why
+	a.Overrides, a.DNSSEC = p.Overrides, f.DNSSEC
+	if len(p.Targets) > 0 {
+		a.aim(&p.Targets[0]) // should no step be taken
+	}
+	a.STSMode, a.STSID = f.STS.In(t.attempt.At), f.STS.ID
 }
 
-// try carries out one step: open, judge, and only then send.
-func (t *trip) try(ctx context.Context, step policy.Step) policy.Result {
+// aim records what is wanted of a host.
+func (a *Attempt) aim(t *policy.Target) {
+	a.Wanted, a.Basis, a.Rule = t.Floor, t.Basis, t.Rule
+}
+
+// missedSTS reports whether the attempt failed where a policy in enforce mode has a say.
+func (t *trip) missedSTS(facts *policy.Facts, f *policy.Failure) bool {
+	return f != nil && facts.STS.In(t.attempt.At) == policy.STSEnforce &&
+		slices.ContainsFunc(t.attempt.Trace, func(s policy.Tried) bool { return s.Reason == policy.STSMismatch || s.Reason.MayLower() })
+}
+
+// kept is an open session that has been judged.
+type kept struct {
+	session  Session
+	evidence policy.Evidence
+	level    policy.Level
+}
+
+// letGo gives the sessions back that were kept open for nothing.
+func (t *trip) letGo() {
+	for target, k := range t.kept {
+		k.session.Release()
+		delete(t.kept, target)
+	}
+}
+
+// try carries out one step: open, judge, and only then send; or keep the session.
+func (t *trip) try(ctx context.Context, walk *policy.Walk, step policy.Step) policy.Result {
 	began := time.Now()
+	t.attempt.aim(step.Target)
+	if k, ok := t.kept[step.Target]; ok && step.Kept {
+		delete(t.kept, step.Target)
+		return t.use(ctx, step, k, began)
+	}
 	session, evidence, failure := t.c.o.Opener.Open(ctx, step)
 	stood := time.Now()
 	t.attempt.OpenTook += stood.Sub(began)
@@ -78,17 +119,33 @@ func (t *trip) try(ctx context.Context, step policy.Step) policy.Result {
 		return policy.Result{Failure: failure, Secured: evidence.Version != 0, Took: stood.Sub(began)}
 	}
 	level, failure := step.Judge(evidence)
-	t.attempt.Evidence, t.attempt.Host, t.attempt.Reused = evidence, step.Target.Host, session.Reused()
+	t.sight(step).Version = evidence.Version
 	if failure != nil {
+		t.attempt.Evidence, t.attempt.Host, t.attempt.Reused = evidence, step.Target.Host, session.Reused()
 		session.Quit() // RFC 3207 4.1 SHOULD, RFC 8689 4.2.1 MUST
 		return policy.Result{Failure: failure, Level: level, Took: time.Since(began)}
 	}
-	t.attempt.Wanted, t.attempt.Basis = step.Target.Floor, step.Target.Basis
-	deferred := t.send(ctx, step, session, level)
-	t.attempt.Evidence, t.attempt.Reused = session.Evidence(), session.Reused()
-	session.Release()
-	t.attempt.SendTook += time.Since(stood)
-	return policy.Result{Failure: deferred, Level: level, Opened: true, Took: time.Since(began)}
+	k := kept{session, evidence, level}
+	if walk.Keep(step, level) {
+		if t.kept == nil {
+			t.kept = map[*policy.Target]kept{}
+		}
+		t.kept[step.Target] = k
+		return policy.Result{Level: level, Kept: true, Took: time.Since(began)}
+	}
+	return t.use(ctx, step, k, began)
+}
+
+// use sends over a session that was judged good enough.
+func (t *trip) use(ctx context.Context, step policy.Step, k kept, began time.Time) policy.Result {
+	stood := time.Now()
+	a := &t.attempt
+	a.Host = step.Target.Host
+	deferred := t.send(ctx, step, k.session, k.level)
+	a.Evidence, a.Reused = k.session.Evidence(), k.session.Reused()
+	k.session.Release()
+	a.SendTook += time.Since(stood)
+	return policy.Result{Failure: deferred, Level: k.level, Opened: true, Took: time.Since(began)}
 }
 
 // note remembers a host whose TLS may work a moment later.
@@ -130,6 +187,7 @@ func (t *trip) send(ctx context.Context, step policy.Step, s Session, level poli
 		}
 		if o.Kind == queue.DeliveredNow {
 			t.attempt.Achieved = max(t.attempt.Achieved, level)
+			t.sight(step).Delivered = true
 		}
 	}
 	t.open = still
@@ -172,7 +230,12 @@ func (t *trip) outcome(n int, r RecipientResult, step policy.Step) queue.Outcome
 
 // end gives every recipient that no host has spoken about the walk's failure, and
 // makes the report.
-func (t *trip) end(f *policy.Failure, trace policy.Trace) queue.Report {
+func (t *trip) end(f *policy.Failure) queue.Report {
+	outage := f != nil && f.Reason == policy.DNSUnknown && t.c.o.Outage != nil && t.c.o.Outage()
+	if outage {
+		f = &policy.Failure{Reason: policy.ResolverOutage, Detail: f.Detail}
+	}
+
 	for _, n := range t.open {
 		if f == nil {
 			continue
@@ -186,8 +249,11 @@ func (t *trip) end(f *policy.Failure, trace policy.Trace) queue.Report {
 		}
 		t.outcomes[n] = o
 	}
-	t.attempt.Failure, t.attempt.Trace = f, trace
-	report := queue.Report{Free: f != nil && f.Reason == policy.Interrupted && len(trace) == 0}
+	t.attempt.Failure = f
+	report := queue.Report{Free: outage || f != nil && f.Reason == policy.Interrupted && len(t.attempt.Trace) == 0}
+	if outage {
+		report.RetryAfter = outageRetry
+	}
 	for n := range t.lease.Envelope.Recipients {
 		o, ok := t.outcomes[n]
 		if !ok {
@@ -204,6 +270,7 @@ func (t *trip) end(f *policy.Failure, trace policy.Trace) queue.Report {
 		t.attempt.Why = nil // the explanation is kept where something needs explaining
 	}
 	report.Attempt = t.journal()
+	t.remember()
 	t.tell()
 	return report
 }
