@@ -10,20 +10,24 @@
 // [Step.Judge] says which [Level] the evidence proves and whether it reaches the
 // floor. Nothing in this package dials, reads a file or asks for the time.
 //
-// What it guarantees (each is a fuzzed property: FuzzDecide, FuzzWalk, FuzzJudge):
+// What it guarantees (each is a fuzzed property: FuzzDecide, FuzzWalk, FuzzKeep, FuzzJudge, FuzzMemory):
 //
 //  1. No step's ceiling is below its target's floor.
 //  2. Judge never returns more than the evidence proves.
-//  3. With usable TLSA records there is no clear-text step, whatever the rules say.
-//     (The same will hold for an enforced MTA-STS policy, which nobody fetches yet.)
+//  3. With usable TLSA records, or an enforced MTA-STS policy, there is no clear-text
+//     step, whatever the rules say; but for an override that names the domain, gives a
+//     reason and has not expired, which the plan records.
 //  4. Only STARTTLS, handshake and verification failures lower a rung;
 //     connection trouble never does.
 //  5. Wide before down: in order of preference, every host is tried on the higher
 //     rung before any host is used on a lower one, and the first host that
-//     reaches its floor is taken. Modern and classical are one step.
+//     reaches its floor is taken. Modern and classical are one step. Only within one
+//     preference a session weaker than verified is kept open while the others are tried.
 //  6. A walk ends within addresses x rungs steps.
 //  7. Unusable TLSA records mean floor encrypted; a failed TLSA lookup means that
 //     the host is not used now.
+//  8. [Memory] raises floors and chooses an order; it never lowers a floor, never takes
+//     TLS away, and fades.
 //
 // RFCs: 3207 (STARTTLS), 5321 (SMTP), 6698, 7671 and 7672 (DANE), 7435
 // (opportunistic security), 7505 (null MX), 8461 (MTA-STS), 8460 (TLS-RPT result

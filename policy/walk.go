@@ -57,6 +57,11 @@ const (
 func (p *Plan) Walk() *Walk {
 	w := &Walk{plan: p, deepest: lastPass}
 	if p.Refusal != nil {
+		for i := range p.Targets {
+			if t := &p.Targets[i]; t.Barred != nil {
+				w.passOver(&spot{target: t})
+			}
+		}
 		return w
 	}
 	n := 0

@@ -19,13 +19,18 @@ type world struct {
 	hosts map[policy.Domain]*fakeHost
 	sent  []string // "host/rung" of each transaction, in order
 	wait  chan struct{}
+
+	renewed *policy.Facts // what Renew brings; nil: nothing new
+	renews  int
+	saw     map[string]policy.Sighting // by host, "+6" for IPv6
 }
 
 type fakeHost struct {
 	open     map[policy.Rung]policy.Reason // failures to open, by rung
 	version  uint16                        // of TLS; 0: TLS 1.3
-	replies  map[string]policy.Reason      // by local part; missing: accepted
-	code     int                           // of refusing replies; 0: no reply
+	peer     policy.Peer
+	replies  map[string]policy.Reason // by local part; missing: accepted
+	code     int                      // of refusing replies; 0: no reply
 	quits    int
 	released int
 }
@@ -39,7 +44,10 @@ func (w *world) Open(_ context.Context, s policy.Step) (Session, policy.Evidence
 	}
 	e := policy.InClear(s)
 	if s.Rung != policy.Clear {
-		e.Version, e.Suite = 0x0304, 0x1301
+		e.Version, e.Suite, e.Peer = 0x0304, 0x1301, h.peer
+		if h.peer == policy.PeerNone {
+			e.WebPKI = &policy.Failure{Reason: policy.CertificateUntrusted, Host: s.Target.Host}
+		}
 		if h.version != 0 {
 			e.Version = h.version
 		}
@@ -111,11 +119,24 @@ func opportunistic() *policy.Ruleset {
 }
 
 func (w *world) Renew(_ context.Context, _ policy.Domain) (policy.Facts, bool, error) {
-	return policy.Facts{}, false, nil
+	if w.renews++; w.renewed == nil {
+		return policy.Facts{}, false, nil
+	}
+	return *w.renewed, true, nil
+}
+
+func (w *world) Saw(host policy.Domain, ip6 bool, s policy.Sighting) {
+	if w.saw == nil {
+		w.saw = map[string]policy.Sighting{}
+	}
+	if ip6 {
+		host += "+6"
+	}
+	w.saw[string(host)] = s
 }
 
 func (w *world) courier(r *policy.Ruleset) *Courier {
-	return NewCourier(Options{Scout: w, Opener: w, Rules: func() *policy.Ruleset { return r }})
+	return NewCourier(Options{Scout: w, Opener: w, Memory: w, Rules: func() *policy.Ruleset { return r }})
 }
 
 func lease(locals ...string) *queue.Lease {

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
@@ -40,6 +41,13 @@ func (m *Metrics) Attempted(a *relay.Attempt) {
 	if !delivered && a.Failure != nil && isProtection(a.Failure.Reason) {
 		m.refusals.at2(basis, position(m.protection, a.Failure.Reason)).Inc()
 	}
+	for i := range a.Overrides {
+		for bit, p := range []policy.Promise{policy.PromiseDANE, policy.PromiseMTASTS} {
+			if a.Overrides[i].Ignored&p != 0 {
+				m.overrides.at1(bit).Inc()
+			}
+		}
+	}
 	m.stepsDown(a)
 	m.phase(phaseFacts, a.FactsTook)
 	m.phase(phaseOpen, a.OpenTook)
@@ -59,6 +67,9 @@ func (m *Metrics) stepsDown(a *relay.Attempt) {
 	explained := policy.Unset // lowest level that a counted step led to
 	for i := range a.Trace {
 		now := &a.Trace[i]
+		if now.Rung == policy.RungUnset {
+			continue // passed over
+		}
 		before := previous(a.Trace[:i], now.Host)
 		if before == nil {
 			continue
@@ -71,10 +82,11 @@ func (m *Metrics) stepsDown(a *relay.Attempt) {
 			}
 		}
 	}
-	if len(a.Trace) == 0 || a.Achieved == policy.Unset {
+	began := slices.IndexFunc(a.Trace, func(t policy.Tried) bool { return t.Rung != policy.RungUnset })
+	if began < 0 || a.Achieved == policy.Unset {
 		return
 	}
-	first := &a.Trace[0]
+	first := &a.Trace[began]
 	if from := aim(first.Rung); a.Achieved < from && (explained == policy.Unset || a.Achieved < explained) {
 		m.downgrade(from, a.Achieved, first.Reason)
 	}
@@ -90,7 +102,7 @@ func (m *Metrics) downgrade(from, to policy.Level, why policy.Reason) {
 // short: a few hosts, at most four rungs.
 func previous(t policy.Trace, host policy.Domain) *policy.Tried {
 	for i := len(t) - 1; i >= 0; i-- {
-		if t[i].Host == host {
+		if t[i].Host == host && t[i].Rung != policy.RungUnset {
 			return &t[i]
 		}
 	}

@@ -45,6 +45,10 @@ func fromLevels() axis { return closed("from", words(policy.Levels())...) }
 func toLevels() axis   { return closed("to", words(policy.Levels())...) }
 func bases() axis      { return closed("basis", words(policy.Bases())...) }
 
+func promises() axis {
+	return axis{"promise", []string{policy.PromiseDANE.String(), policy.PromiseMTASTS.String()}}
+}
+
 func outcomes() axis {
 	return axis{"outcome", []string{"delivered", "deferred", "bounced", "expired", "dropped"}}
 }

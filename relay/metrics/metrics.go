@@ -44,6 +44,7 @@ type Metrics struct {
 	watched  atomic.Pointer[Sources]
 
 	delivered, recipients, downgrades, refusals *grid[prometheus.Counter]
+	overrides                                   *grid[prometheus.Counter]
 	tlsConns, tlsFailures, lookups              *grid[prometheus.Counter]
 	accepted, rejected, auth, bounces, notices  *grid[prometheus.Counter]
 	acceptedBytes, openFailures, dnsQueries     *grid[prometheus.Counter]
@@ -78,6 +79,7 @@ func New(o Options) *Metrics {
 	m.recipients = m.counters(rows[nameRecipients], nil)
 	m.downgrades = m.counters(rows[nameDowngrades], goesDown)
 	m.refusals = m.counters(rows[nameRefusals], nil)
+	m.overrides = m.counters(rows[nameOverrides], nil)
 	m.tlsConns = m.counters(rows[nameTLSConns], nil)
 	m.tlsFailures = m.counters(rows[nameTLSFailures], nil)
 	m.lookups = m.counters(rows[nameLookups], lookupHappens)

@@ -12,6 +12,9 @@ const (
 	nameRecipients    = "recipients_total"
 	nameDowngrades    = "downgrades_total"
 	nameRefusals      = "refusals_total"
+	nameHolds         = "downgrade_holds"
+	nameOverrides     = "overrides_total"
+	nameOutage        = "resolver_outage"
 	nameTLSConns      = "tls_connections_total"
 	nameTLSFailures   = "tls_failures_total"
 	nameLookups       = "policy_lookups_total"
@@ -59,12 +62,15 @@ func table(l Labels) []row {
 		{nameRecipients, "counter", []axis{outcomes()}, "What became of recipients, each time that something did; deferred counts once per attempt."},
 		{nameDowngrades, "counter", []axis{fromLevels(), toLevels(), loweringReasons()}, "Steps down the fallback ladder at a host, and deliveries weaker than what was tried first."},
 		{nameRefusals, "counter", []axis{bases(), protectionReasons()}, "Attempts that kept mail back because the protection was not good enough, by who set the floor."},
+		{nameHolds, "gauge", nil, "Hosts (address families of hosts) that were good for TLS, offer less now and are held at encrypted."},
+		{nameOverrides, "counter", []axis{promises()}, "Uses of a rule that sets a domain's promise aside (policy.rule.ignore), by host and attempt."},
 		{nameTLSConns, "counter", []axis{directions(), versions(), exchanges(), ciphers()}, "TLS handshakes that succeeded."},
 		{nameTLSFailures, "counter", []axis{bases(), reportTypes()}, "Steps that failed for want of protection: RFC 8460 result types, and the relay's own words where there is none."},
 		{nameLookups, "counter", []axis{sources(), results()}, "Lookups of what a policy is made of."},
 		{nameDNSQueries, "counter", []axis{dnsOutcomes()}, "Queries to DNS resolvers, retries and other servers counted apart."},
 		{nameDNSTime, "histogram", []axis{dnsOutcomes()}, "Time that a query to a DNS resolver took."},
 		{nameDNSSEC, "gauge", nil, "1 when DNSSEC answers can be believed, else 0: no new dane delivery then."},
+		{nameOutage, "gauge", nil, "1 while the DNS resolver is down and deliveries are paused, else 0."},
 		{nameQueueMessages, "gauge", []axis{states()}, "Envelopes in the queue (a message's recipients at one domain)."},
 		{nameQueueBytes, "gauge", []axis{states()}, "Octets of the messages in the queue."},
 		{nameQueueOldest, "gauge", []axis{states()}, "Age of the oldest message in the queue, by its acceptance; 0 when there is none."},

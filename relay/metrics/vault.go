@@ -64,6 +64,8 @@ type Sources struct {
 	StorageFree  func() uint64 // octets
 	IntakePaused func() bool
 	DNSSEC       func() bool // answers can be believed
+	Outage       func() bool // the resolver is down
+	Holds        func() int  // downgrade holds that run
 }
 
 // Watch sets the sources. It may be called again; the last ones count.
@@ -77,7 +79,7 @@ type scrape struct {
 
 func newScrape(m *Metrics, rows map[string]row) *scrape {
 	s := &scrape{m: m, descs: map[string]*prometheus.Desc{}}
-	for _, name := range []string{nameDNSSEC, nameQueueMessages, nameQueueBytes, nameQueueOldest, nameStorageFree, nameIntakePaused} {
+	for _, name := range []string{nameDNSSEC, nameQueueMessages, nameQueueBytes, nameQueueOldest, nameStorageFree, nameIntakePaused, nameHolds, nameOutage} {
 		s.descs[name] = prometheus.NewDesc(prefix+name, rows[name].help, labelNames(rows[name]), nil)
 	}
 	return s
@@ -108,6 +110,8 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	emit(nameStorageFree, float64(ask(s.m, src.StorageFree)))
 	emit(nameIntakePaused, truth(ask(s.m, src.IntakePaused)))
 	emit(nameDNSSEC, truth(ask(s.m, src.DNSSEC)))
+	emit(nameOutage, truth(ask(s.m, src.Outage)))
+	emit(nameHolds, float64(ask(s.m, src.Holds)))
 }
 
 // ask calls a source. A source that panics must not end the process from here.
