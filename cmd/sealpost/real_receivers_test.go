@@ -56,6 +56,12 @@ func fill(text string, values map[string]string) []byte {
 // take the place of those in main.cf with the same key.
 func startPostfix(t *testing.T, ca *policytest.CA, extra ...string) *receiver {
 	t.Helper()
+	return startPostfixIn(t, ca, nil, extra...)
+}
+
+// startPostfixIn is startPostfix under another command: master's command line comes after it.
+func startPostfixIn(t *testing.T, ca *policytest.CA, under []string, extra ...string) *receiver {
+	t.Helper()
 	needRoot(t, "postfix")
 	master := part(t, "master")
 	dir := sharedDir(t)
@@ -80,7 +86,8 @@ func startPostfix(t *testing.T, ca *policytest.CA, extra ...string) *receiver {
 		}
 		write(t, conf, name, fill(string(text), values))
 	}
-	cmd := exec.Command(master, "-d", "-c", conf)
+	line := append(slices.Clone(under), master, "-d", "-c", conf)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(os.Environ(), "MAIL_CONFIG="+conf, "MAIL_LOGTAG=postfix",
 		"LD_LIBRARY_PATH="+values["LIBS"])
 	d := startDaemon(t, cmd)

@@ -257,11 +257,17 @@ func (s *sealpost) get(path string) (status int, body string) {
 // delivered reads sealpost_delivered_recipients_total, summed over the bases, by level.
 func (s *sealpost) delivered(t *testing.T) map[string]int {
 	t.Helper()
+	return s.counts(t, "sealpost_delivered_recipients_total", "level")
+}
+
+// counts reads a counter, summed by one of its labels; what is 0 is left out.
+func (s *sealpost) counts(t *testing.T, name, label string) map[string]int {
+	t.Helper()
 	status, body := s.get("/metrics")
 	if status != http.StatusOK {
 		t.Fatalf("/metrics: %d %s", status, body)
 	}
-	sample := regexp.MustCompile(`(?m)^sealpost_delivered_recipients_total\{[^}]*level="([^"]+)"[^}]*\} (\d+)$`)
+	sample := regexp.MustCompile(`(?m)^` + name + `\{[^}]*` + label + `="([^"]+)"[^}]*\} (\d+)$`)
 	levels := map[string]int{}
 	for _, m := range sample.FindAllStringSubmatch(body, -1) {
 		n, err := strconv.Atoi(m[2])
