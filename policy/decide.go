@@ -243,18 +243,16 @@ func (d *decider) hold(t *Target, h *Host, rule *Rule) {
 	if d.query.TLSOff {
 		return // RFC 8689 3: the sender prefers delivery
 	}
-	for _, family := range []*Addresses{&h.V4, &h.V6} {
-		held, until := family.Memory.Held(d.query.Now, rule.Hold)
-		if !held || len(family.IPs) == 0 || t.Floor.Level >= Encrypted {
-			continue
-		}
-		t.Floor, t.Basis, t.Later = t.Floor.Raise(Floor{Level: Encrypted}), BasisHold, true
-		text := "remembered for TLS: held at encrypted"
-		if !until.IsZero() {
-			text += " until " + until.UTC().Format(time.RFC3339)
-		}
-		d.note(h.Name, text)
+	held, end := HostHeld(&h.V4.Memory, &h.V6.Memory, d.query.Now, rule.Hold)
+	if !held || t.Floor.Level >= Encrypted {
+		return
 	}
+	t.Floor, t.Basis, t.Later = t.Floor.Raise(Floor{Level: Encrypted}), BasisHold, true
+	text := "remembered for TLS: held at encrypted"
+	if !end.IsZero() {
+		text += " until " + end.UTC().Format(time.RFC3339)
+	}
+	d.note(h.Name, text)
 }
 
 // outOfReach says why the facts alone show that no session with the host can reach
@@ -302,7 +300,7 @@ func (d *decider) routeUnknown(t *Target) *Failure {
 func (d *decider) setRungs(t *Target, h *Host, rule *Rule) {
 	t.Rungs = make([]Rung, 0, 4)
 	now := d.query.Now
-	if !now.Before(h.V4.Memory.ClassicalUntil) && !now.Before(h.V6.Memory.ClassicalUntil) {
+	if !h.V4.Memory.chokes(now) && !h.V6.Memory.chokes(now) {
 		t.Rungs = append(t.Rungs, Modern)
 	}
 	t.Rungs = append(t.Rungs, Classical)
@@ -328,7 +326,7 @@ func (d *decider) setRungs(t *Target, h *Host, rule *Rule) {
 func (h *Host) addrs(now time.Time) []netip.AddrPort {
 	list := make([]netip.AddrPort, 0, len(h.V4.IPs)+len(h.V6.IPs))
 	first, second := h.V6.IPs, h.V4.IPs
-	down4, down6 := now.Before(h.V4.Memory.DownUntil), now.Before(h.V6.Memory.DownUntil)
+	down4, down6 := h.V4.Memory.down(now), h.V6.Memory.down(now)
 	if down4 != down6 {
 		if down6 {
 			first, second = second, first
