@@ -249,7 +249,7 @@ func TestLoadWhatCannotBeRead(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				time.Sleep(start().Sub(time.Now()))
+				time.Sleep(time.Until(start()))
 				s := newShelf()
 				s.values[tt.shelf] = []byte(tt.value)
 				var out bytes.Buffer
