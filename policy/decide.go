@@ -266,7 +266,7 @@ func (d *decider) hold(t *Target, h *Host, rule *Rule) {
 	case held:
 		text = "remembered for TLS, which it does not offer now: held at encrypted until " + until.UTC().Format(time.RFC3339)
 	case !until.IsZero():
-		d.note(h.Name, "remembered for TLS, which it does not offer any more: the hold is over")
+		d.note(h.Name, "the hold is over: it was good for TLS, and does not offer it any more")
 		return
 	case d.query.Age < rule.Hold && d.companyHeld():
 		// Own: else who can silence the host with TLS has what he wants at the other one.
@@ -290,19 +290,9 @@ func (d *decider) companyHeld() bool {
 	return false
 }
 
-// held is [Memory.Held] for the families in which the host has an address: the latest end.
+// held is [HostHeld] for what the host is remembered for.
 func (h *Host) held(now time.Time, hold time.Duration) (held bool, until time.Time) {
-	for _, family := range [...]*Addresses{&h.V4, &h.V6} {
-		if len(family.IPs) == 0 {
-			continue
-		}
-		yes, end := family.Memory.Held(now, hold)
-		held = held || yes
-		if end.After(until) {
-			until = end
-		}
-	}
-	return held, until
+	return HostHeld(&h.V4.Memory, &h.V6.Memory, now, hold)
 }
 
 // outOfReach says why the facts alone show that no session with the host can reach
@@ -350,7 +340,7 @@ func (d *decider) routeUnknown(t *Target) *Failure {
 func (d *decider) setRungs(t *Target, h *Host, rule *Rule) {
 	t.Rungs = make([]Rung, 0, 4)
 	now := d.query.Now
-	if !now.Before(h.V4.Memory.ClassicalUntil) && !now.Before(h.V6.Memory.ClassicalUntil) {
+	if !h.V4.Memory.chokes(now) && !h.V6.Memory.chokes(now) {
 		t.Rungs = append(t.Rungs, Modern)
 	}
 	t.Rungs = append(t.Rungs, Classical)
@@ -376,7 +366,7 @@ func (d *decider) setRungs(t *Target, h *Host, rule *Rule) {
 func (h *Host) addrs(now time.Time) []netip.AddrPort {
 	list := make([]netip.AddrPort, 0, len(h.V4.IPs)+len(h.V6.IPs))
 	first, second := h.V6.IPs, h.V4.IPs
-	down4, down6 := now.Before(h.V4.Memory.DownUntil), now.Before(h.V6.Memory.DownUntil)
+	down4, down6 := h.V4.Memory.down(now), h.V6.Memory.down(now)
 	if down4 != down6 {
 		if down6 {
 			first, second = second, first

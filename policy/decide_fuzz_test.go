@@ -52,15 +52,6 @@ func (d *dealer) facts() Facts {
 	return f
 }
 
-func (d *dealer) memory() Memory {
-	if d.yes() {
-		return Memory{}
-	}
-	ago := func() time.Time { return noon().Add(-time.Duration(d.next()) * 4 * time.Hour) }
-	return Memory{Best: Level(d.next() % 7), BestAt: ago(), Last: Level(d.next() % 7), LastSeen: ago(), Good: int(d.next() % 5), GoodAt: ago(),
-		WeakSince: ago(), ClassicalUntil: ago().Add(time.Hour), BrokenUntil: ago().Add(time.Hour), DownUntil: ago().Add(time.Hour)}
-}
-
 func (d *dealer) rules() Ruleset {
 	r := Ruleset{DANE: true, MTASTS: true, InsecureMXDANE: d.yes()}
 	r.Default = Rule{Name: "default", Floor: Level(d.next() % 7), OnUnmet: OnUnmet(d.next()%2 + 1)}

@@ -8,9 +8,10 @@ import (
 )
 
 // policy 2, downgrade hold; policy 1.5, host memory; peers: a memory that can only raise a floor.
-func TestDecideMemory(t *testing.T) {
+func TestDecideHold(t *testing.T) {
 	now := noon()
 	good := Memory{Best: Verified, BestAt: now.Add(-24 * time.Hour), Last: Verified, LastSeen: now.Add(-24 * time.Hour), Good: 3, GoodAt: now.Add(-24 * time.Hour)}
+	good.GoodBefore = [2]time.Time{good.GoodAt, good.GoodAt}
 	with := func(change func(*Memory)) Memory { m := good; change(&m); return m }
 	tests := []struct {
 		name   string
@@ -23,8 +24,8 @@ func TestDecideMemory(t *testing.T) {
 		{"good: both hosts are held", good, Query{}, [2]Level{Encrypted, Encrypted}, BasisHold},
 		{"two deliveries are not enough", with(func(m *Memory) { m.Good = 2 }), Query{}, [2]Level{Plaintext, Plaintext}, BasisDefault},
 		{"thirty days later it has faded", with(func(m *Memory) { m.GoodAt = now.Add(-MemoryLife) }), Query{}, [2]Level{Plaintext, Plaintext}, BasisDefault},
-		{"weak since an hour: held", with(func(m *Memory) { m.WeakSince = now.Add(-time.Hour) }), Query{}, [2]Level{Encrypted, Encrypted}, BasisHold},
-		{"weak since four hours: the hold is over", with(func(m *Memory) { m.WeakSince = now.Add(-4 * time.Hour) }), Query{}, [2]Level{Plaintext, Plaintext}, BasisDefault},
+		{"weak since an hour: held", with(func(m *Memory) { m.WeakSince, m.WeakAt = now.Add(-time.Hour), now }), Query{}, [2]Level{Encrypted, Encrypted}, BasisHold},
+		{"weak since four hours: the hold is over", with(func(m *Memory) { m.WeakSince, m.WeakAt = now.Add(-4*time.Hour), now }), Query{}, [2]Level{Plaintext, Plaintext}, BasisDefault},
 		{"its companion is held by the age of the message only", good, Query{Age: 4 * time.Hour}, [2]Level{Encrypted, Plaintext}, BasisHold},
 		{"RFC 8689 4.2.2: TLS-Required: No is not held", good, Query{TLSOff: true}, [2]Level{Plaintext, Plaintext}, BasisDefault},
 		{"a higher floor stays", good, Query{Message: Verified}, [2]Level{Verified, Verified}, BasisMessage},
@@ -61,12 +62,12 @@ func TestDecideOrder(t *testing.T) {
 		{"RFC 5321 5.1: preference goes before memory", func(f *Facts) { f.Hosts[1].V4.Memory, f.Hosts[1].Preference = seen(DANE), 20 }, "mx1 mx2", "192.0.2.1 "},
 		{"weaker last", func(f *Facts) { f.Hosts[0].V4.Memory = seen(Plaintext) }, "mx2 mx1", "192.0.2.2 "},
 		{"broken TLS goes behind its equals and keeps its rungs", func(f *Facts) { f.Hosts[0].V4.Memory.BrokenUntil = now.Add(time.Minute) }, "mx2 mx1", "192.0.2.2 "},
-		{"IPv6 first", func(f *Facts) { f.Hosts[0].V6 = both() }, "mx1 mx2", "2001:db8::1 192.0.2.1 2001:db8::2 "},
+		{"IPv6 first", func(f *Facts) { f.Hosts[0].V6 = twoIPv6() }, "mx1 mx2", "2001:db8::1 192.0.2.1 2001:db8::2 "},
 		{"a family that is down goes last", func(f *Facts) {
-			f.Hosts[0].V6 = both()
+			f.Hosts[0].V6 = twoIPv6()
 			f.Hosts[0].V6.Memory.DownUntil = now.Add(time.Minute)
 		}, "mx1 mx2", "192.0.2.1 2001:db8::1 2001:db8::2 "},
-		{"until its time is over", func(f *Facts) { f.Hosts[0].V6 = both(); f.Hosts[0].V6.Memory.DownUntil = now }, "mx1 mx2", "2001:db8::1 192.0.2.1 2001:db8::2 "},
+		{"until its time is over", func(f *Facts) { f.Hosts[0].V6 = twoIPv6(); f.Hosts[0].V6.Memory.DownUntil = now }, "mx1 mx2", "2001:db8::1 192.0.2.1 2001:db8::2 "},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -91,7 +92,7 @@ func TestDecideOrder(t *testing.T) {
 	}
 }
 
-func both() Addresses {
+func twoIPv6() Addresses {
 	return Addresses{Lookup: Lookup{Answer: Records}, IPs: []netip.Addr{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")}}
 }
 

@@ -33,7 +33,7 @@ type Store interface {
 	Scan(ctx context.Context, q ScanQuery, fn func(Item) error) error
 	// Cell returns a small named value, nil when it was never set.
 	Cell(ctx context.Context, name string) ([]byte, error)
-	// SetCell sets it.
+	// SetCell sets it; nil removes it. A name is not empty.
 	SetCell(ctx context.Context, name string, value []byte) error
 	// Close ends the store. The caller has stopped using it.
 	Close() error
@@ -120,6 +120,7 @@ type ItemKind uint8
 const (
 	ScanRows    ItemKind = iota + 1 // by message ID and number
 	ScanJournal                     // by sequence number
+	ScanCells                       // by name; cells that are set or removed meanwhile may be missed
 )
 
 // ScanQuery is a range: after the position, at most Limit items (0: all).
@@ -131,7 +132,7 @@ type ScanQuery struct {
 
 // Item is one thing that a Scan found.
 type Item struct {
-	Pos   string // position: opaque, sortable, stays valid
+	Pos   string // position: opaque, sortable, stays valid; for ScanCells the cell's name, and any name is a position
 	Row   Row    // for ScanRows, with its present state
-	Entry []byte // for ScanJournal
+	Entry []byte // for ScanJournal; for ScanCells the value
 }

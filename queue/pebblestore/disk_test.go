@@ -128,7 +128,7 @@ func TestOrphans(t *testing.T) {
 	cut := make(chan disk, 1)
 	in := insertion(io.MultiReader(strings.NewReader(strings.Repeat("x", 600<<10)), readerFunc(func([]byte) (int, error) {
 		// A synced step brings what was written ahead to the disk too.
-		if err := s.SetCell(t.Context(), "x", nil); err != nil {
+		if err := s.SetCell(t.Context(), "x", []byte{}); err != nil {
 			t.Error(err)
 		}
 		cut <- d.Cut(0, 1).(disk)

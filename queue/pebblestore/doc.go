@@ -20,7 +20,7 @@
 //	j sequence(8)          time, journal entry                   once        DeleteRange
 //	t hour(8)              first journal sequence in the hour    once        Delete
 //	s name                 numbers of the store itself           seldom      never
-//	c name                 cells                                 overwritten -
+//	c name                 cells                                 overwritten Delete
 //
 // A row that was written once only, as that of a message that is delivered at the first
 // try, goes with a SingleDelete, which vanishes together with its key

@@ -104,6 +104,8 @@ func (s *Store) Scan(ctx context.Context, q queue.ScanQuery, fn func(queue.Item)
 	case queue.ScanRows:
 	case queue.ScanJournal:
 		page = s.journalPage
+	case queue.ScanCells:
+		page = s.cellPage
 	default:
 		return fmt.Errorf("pebblestore: unknown scan %d", q.Kind)
 	}
@@ -240,9 +242,37 @@ func (s *Store) Cell(_ context.Context, name string) ([]byte, error) {
 	return v, err
 }
 
-// SetCell sets it.
+// SetCell sets it, or removes it.
 func (s *Store) SetCell(_ context.Context, name string, value []byte) error {
 	b := s.db.NewBatch()
-	set(b, named(prefixCell, name), value)
+	if value == nil {
+		_ = b.Delete(named(prefixCell, name), nil)
+	} else {
+		set(b, named(prefixCell, name), value)
+	}
 	return s.write(b, nil, nil)
+}
+
+// cellPage returns cells behind a name, and where to go on; "" at the end.
+func (s *Store) cellPage(after string, limit int) (items []queue.Item, pos string, err error) {
+	from := named(prefixCell, after)
+	if after != "" {
+		from = append(from, 0) // the first key behind it
+	}
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: []byte{prefixCell + 1}})
+	if err != nil {
+		return nil, "", err
+	}
+	defer it.Close()
+	octets := 0
+	for it.First(); it.Valid(); it.Next() {
+		if len(items) == limit || octets > pageOctets {
+			return items, pos, nil
+		}
+		pos = string(it.Key()[1:])
+		value := append(make([]byte, 0, len(it.Value())), it.Value()...)
+		items = append(items, queue.Item{Pos: pos, Entry: value})
+		octets += len(value)
+	}
+	return items, "", it.Error()
 }

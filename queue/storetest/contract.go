@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) queue.Store) {
 		{"scan rows", testScanRows},
 		{"scan journal", testScanJournal},
 		{"cells", testCells},
+		{"scan cells", testScanCells},
 		{"stats", testStats},
 		{"one winner", testOneWinner},
 		{"parallel use", testParallel},

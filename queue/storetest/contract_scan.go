@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -146,6 +147,86 @@ func testCells(f *fixture) {
 	if v := get("ab"); v != nil {
 		f.Errorf("another cell is %q", v)
 	}
+	for range 2 { // one that is not there can be removed too
+		if err := f.s.SetCell(f.ctx, "a", nil); err != nil {
+			f.Fatal(err)
+		}
+		if v := get("a"); v != nil {
+			f.Errorf("a removed cell is %q", v)
+		}
+	}
+}
+
+func testScanCells(f *fixture) {
+	set := func(name string, value []byte) {
+		if err := f.s.SetCell(f.ctx, name, value); err != nil {
+			f.Fatal(err)
+		}
+	}
+	list := func(q queue.ScanQuery) (names []string) {
+		q.Kind = queue.ScanCells
+		for _, it := range f.scan(q) {
+			if want := "value of " + it.Pos; string(it.Entry) != want && it.Pos != "empty" {
+				f.Fatalf("cell %q is %q, want %q", it.Pos, it.Entry, want)
+			}
+			names = append(names, it.Pos)
+		}
+		return names
+	}
+	if got := list(queue.ScanQuery{}); got != nil {
+		f.Fatalf("cells of an empty store: %q", got)
+	}
+	want := []string{"a", "a/", "a/\x00", "a/b", "a/\xff", "b", "empty"}
+	for i := range 300 {
+		want = append(want, fmt.Sprintf("many/%03d", i))
+	}
+	for i := len(want) - 1; i >= 0; i-- {
+		set(want[i], []byte("value of "+want[i]))
+	}
+	set("empty", []byte{})
+	f.insert("rows and entries are no cells", "a.example")
+	if got := list(queue.ScanQuery{}); !slices.Equal(got, want) {
+		f.Fatalf("cells %q, want %q", got, want)
+	}
+	var got []string
+	for pos := ""; ; {
+		page := list(queue.ScanQuery{After: pos, Limit: 7})
+		if len(page) == 0 {
+			break
+		}
+		got, pos = append(got, page...), page[len(page)-1]
+	}
+	if !slices.Equal(got, want) {
+		f.Errorf("pages give %d cells, want %d", len(got), len(want))
+	}
+	// Any name is a position, whether there is such a cell or not.
+	if got := list(queue.ScanQuery{After: "a/", Limit: 2}); !slices.Equal(got, want[2:4]) {
+		f.Errorf("behind a cell: %q", got)
+	}
+	if got := list(queue.ScanQuery{After: "a/c", Limit: 2}); !slices.Equal(got, want[4:6]) {
+		f.Errorf("behind a name: %q", got)
+	}
+	set("a/b", nil)
+	if got := list(queue.ScanQuery{After: "a/\x00", Limit: 1}); !slices.Equal(got, want[4:5]) {
+		f.Errorf("in place of a removed cell: %q", got)
+	}
+	if got := list(queue.ScanQuery{After: "a/b", Limit: 1}); !slices.Equal(got, want[4:5]) {
+		f.Errorf("behind a removed cell: %q", got)
+	}
+	large := bytes.Repeat([]byte("x"), 700<<10)
+	for i := range 4 {
+		set(fmt.Sprint("z", i), large)
+	}
+	n := 0
+	for _, it := range f.scan(queue.ScanQuery{Kind: queue.ScanCells, After: "z"}) {
+		if it.Pos == fmt.Sprint("z", n) && bytes.Equal(it.Entry, large) {
+			n++
+		}
+	}
+	if n != 4 {
+		f.Errorf("%d large cells in order, want 4", n)
+	}
+	testStop(f, queue.ScanCells)
 }
 
 func testStats(f *fixture) {

@@ -223,6 +223,14 @@ func (s *Model) items(q queue.ScanQuery) (items []queue.Item, err error) {
 			items = append(items, queue.Item{Pos: fmt.Sprintf("%012d", i+1), Entry: bytes.Clone(s.journal[i])})
 		}
 		return items, nil
+	case queue.ScanCells:
+		for name, value := range s.cells {
+			if q.After == "" || name > q.After {
+				items = append(items, queue.Item{Pos: name, Entry: bytes.Clone(value)})
+			}
+		}
+		slices.SortFunc(items, func(a, b queue.Item) int { return strings.Compare(a.Pos, b.Pos) })
+		return items, nil
 	case queue.ScanRows:
 		for id, m := range s.messages {
 			for n, data := range m.rows {
@@ -250,6 +258,10 @@ func (s *Model) Cell(_ context.Context, name string) ([]byte, error) {
 func (s *Model) SetCell(_ context.Context, name string, value []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if value == nil {
+		delete(s.cells, name)
+		return nil
+	}
 	s.cells[name] = append([]byte{}, value...)
 	return nil
 }

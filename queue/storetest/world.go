@@ -316,6 +316,11 @@ func (w *world) stale(s queue.Store) {
 func (w *world) setCell(s queue.Store) {
 	w.t.Helper()
 	name, value := fmt.Sprintf("cell%d", w.rng.IntN(3)), fmt.Sprint(w.n)
+	if w.rng.IntN(4) == 0 {
+		w.must(s.SetCell(context.Background(), name, nil))
+		delete(w.cells, name)
+		return
+	}
 	w.must(s.SetCell(context.Background(), name, []byte(value)))
 	w.cells[name] = value
 }
@@ -382,12 +387,25 @@ func (w *world) checkContents(s queue.Store) error {
 			return fmt.Errorf("body of %s: %v, want ErrNotFound", id, err)
 		}
 	}
+	return w.checkCells(s)
+}
+
+// checkCells looks at the cells one by one and by a scan.
+func (w *world) checkCells(s queue.Store) error {
 	for name, want := range w.cells {
 		if v, err := s.Cell(context.Background(), name); err != nil || string(v) != want {
 			return fmt.Errorf("cell %s is %q, %v, want %q", name, v, err, want)
 		}
 	}
-	return nil
+	scanned := make(map[string]string)
+	err := s.Scan(context.Background(), queue.ScanQuery{Kind: queue.ScanCells}, func(it queue.Item) error {
+		scanned[it.Pos] = string(it.Entry)
+		return nil
+	})
+	if err == nil && !maps.Equal(scanned, w.cells) {
+		err = fmt.Errorf("cells %v, want %v", scanned, w.cells)
+	}
+	return err
 }
 
 func tail(list []string) string {
