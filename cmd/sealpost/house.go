@@ -16,6 +16,7 @@ import (
 	"github.com/sealpost/sealpost/policy"
 	"github.com/sealpost/sealpost/policy/discover"
 	"github.com/sealpost/sealpost/policy/dnssec"
+	"github.com/sealpost/sealpost/policy/memory"
 	"github.com/sealpost/sealpost/queue"
 	"github.com/sealpost/sealpost/queue/pebblestore"
 	"github.com/sealpost/sealpost/relay"
@@ -49,6 +50,7 @@ type house struct {
 	store    *pebblestore.Store
 	queue    *queue.Queue
 	resolver *dnssec.Resolver
+	hosts    *memory.Book // what was seen of mail exchangers
 	pool     *smtpclient.Pool
 	courier  *relay.Courier
 	dock     *submission.Server
@@ -132,6 +134,11 @@ func (h *house) openDelivery(cfg *config.Config, s seams) (err error) {
 		return err
 	}
 	o.Logger, o.Observer = h.log, h.metrics.Facts()
+	h.hosts = memory.New(memory.Options{Shelf: shelf{h.store, hostsShelf}, Logger: h.log})
+	if err := h.hosts.Load(context.Background()); err != nil {
+		return err
+	}
+	o.Memory = h.hosts
 	scout, err := discover.New(o)
 	if err != nil {
 		return err
@@ -143,7 +150,7 @@ func (h *house) openDelivery(cfg *config.Config, s seams) (err error) {
 	client.Logger, client.Observer = h.log, h.metrics.Client()
 	h.pool = smtpclient.New(client)
 	h.courier = relay.NewCourier(relay.Options{
-		Scout: scout, Opener: h.pool, Rules: h.rules.Load, Logger: h.log, Grace: drainDelivery,
+		Scout: scout, Opener: h.pool, Rules: h.rules.Load, Memory: h.hosts, Logger: h.log, Grace: drainDelivery,
 		Observer: observers{h.metrics, h.recent, s.observer},
 	})
 	return nil
@@ -170,7 +177,7 @@ func (h *house) openHTTP(cfg *config.Config) (err error) {
 	}
 	h.metrics.Watch(metrics.Sources{
 		Queue: h.queue.Stats, StorageFree: h.space.freeBytes,
-		IntakePaused: h.space.full, DNSSEC: h.resolver.Available,
+		IntakePaused: h.space.full, DNSSEC: h.resolver.Available, Holds: h.held,
 	})
 	h.web = httpapi.New(httpapi.Options{
 		Hostname: cfg.Server.Hostname, Version: version(), Metrics: h.metrics.Handler(), Queue: h.queue, Recorder: h.recent,
@@ -215,6 +222,10 @@ func (h *house) run(ctx context.Context) error {
 	crew.Go(func() { h.resolver.Watch(inner) })
 	crew.Go(func() { h.watchCredentials(inner) })
 	crew.Go(func() { report("queue", h.deliver(inner)) })
+	keep, remember := context.WithCancel(context.WithoutCancel(ctx))
+	defer remember()
+	remembered := make(chan struct{})
+	go func() { defer close(remembered); h.hosts.Run(keep) }()
 	intake := make(chan struct{})
 	go func() { defer close(intake); report("submission", h.dock.Serve(inner)) }()
 
@@ -233,6 +244,8 @@ func (h *house) run(ctx context.Context) error {
 	<-intake
 	cancel()
 	crew.Wait()
+	remember() // what the last deliveries saw
+	<-remembered
 	last, finish := context.WithTimeout(context.WithoutCancel(ctx), drainHTTP)
 	defer finish()
 	if e := h.web.Shutdown(last); e != nil {
@@ -305,6 +318,11 @@ func (h *house) close() {
 			h.log.Debug("closing", "error", err)
 		}
 	}
+}
+
+// held counts the downgrade holds that run, by the default rule's time.
+func (h *house) held() int {
+	return h.hosts.Held(h.rules.Load().Default.Hold, time.Now())
 }
 
 func (h *house) submissionAddrs() []net.Addr { return h.dock.Addrs() }
