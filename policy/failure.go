@@ -20,6 +20,7 @@ const (
 	TLSAUnknown    // the TLSA lookup failed: the host is not used now (RFC 7672 2.1.2)
 	STSFetchFailed // MTA-STS policy could not be fetched
 	STSInvalid     // MTA-STS policy invalid
+	STSWebPKI      // MTA-STS policy host without a good certificate (RFC 8461 3.3)
 	STSMismatch    // the MX name matches no pattern of the policy (RFC 8461 4.1)
 	STSMissing     // the floor wants MTA-STS, the domain has no policy in enforce mode
 	DNSSECMissing  // the floor wants DNSSEC, the answer is insecure
@@ -96,6 +97,7 @@ var reasons = [reasonCount]reasonRow{
 	TLSAUnknown:       {"tlsa-unknown", "the TLSA lookup failed, so the host is not used now", "4.7.5", "dnssec-invalid", false, false},
 	STSFetchFailed:    {"sts-fetch-failed", "the MTA-STS policy could not be fetched", "4.7.5", "sts-policy-fetch-error", false, false},
 	STSInvalid:        {"sts-invalid", "the MTA-STS policy is invalid", "4.7.5", "sts-policy-invalid", false, false},
+	STSWebPKI:         {"sts-webpki", "the host of the MTA-STS policy has no good certificate", "4.7.5", "sts-webpki-invalid", false, false},
 	STSMismatch:       {"sts-mismatch", "the host is not in the domain's MTA-STS policy", "4.7.5", "validation-failure", false, false},
 	STSMissing:        {"sts-missing", "the floor wants MTA-STS, and the domain has no policy in enforce mode", "4.7.5", "", false, false},
 	DNSSECMissing:     {"dnssec-missing", "the floor wants DNSSEC, which the domain does not have", "4.7.5", "dane-required", false, false},

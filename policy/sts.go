@@ -48,7 +48,7 @@ type STS struct {
 	// Problem says in English why there is no policy although the domain seems to want
 	// one, or why the cached one could not be renewed; else empty.
 	Problem string `json:"problem,omitempty"`
-	// Failure classifies Problem for reports and metrics: STSFetchFailed, STSInvalid, or unset.
+	// Failure classifies Problem for reports and metrics: STSFetchFailed, STSInvalid, STSWebPKI, or unset.
 	Failure Reason `json:"failure,omitempty"`
 }
 

@@ -16,16 +16,11 @@ type guard struct {
 	addrs        []netip.Addr
 	listeners    []netip.AddrPort
 	allowPrivate bool
-	operator     bool           // the operator named the one host: only our listeners are out of bounds
-	private      []netip.Prefix // not for the internet; fine in a lab
-	never        []netip.Prefix // no host has them
+	operator     bool // the operator named the one host: only our listeners are out of bounds
 }
 
 func newGuard(o *Options) guard {
-	g := guard{
-		names: o.Names, allowPrivate: o.AllowPrivate, operator: o.RelayHost != "",
-		private: privatePrefixes(), never: neverPrefixes(),
-	}
+	g := guard{names: o.Names, allowPrivate: o.AllowPrivate, operator: o.RelayHost != ""}
 	for _, a := range o.Addrs {
 		g.addrs = append(g.addrs, a.Unmap().WithZone(""))
 	}
@@ -33,44 +28,6 @@ func newGuard(o *Options) guard {
 		g.listeners = append(g.listeners, netip.AddrPortFrom(l.Addr().Unmap().WithZone(""), l.Port()))
 	}
 	return g
-}
-
-// privatePrefixes are the special-purpose addresses of RFC 6890 and its registries
-// that are not globally reachable.
-func privatePrefixes() []netip.Prefix {
-	return prefixes(
-		"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", // RFC 1918
-		"100.64.0.0/10",                                     // RFC 6598: carrier-grade NAT
-		"127.0.0.0/8",                                       // RFC 1122 3.2.1.3: loopback
-		"169.254.0.0/16",                                    // RFC 3927: link-local, cloud metadata
-		"192.0.0.0/24",                                      // RFC 6890 2.1
-		"192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", // RFC 5737: documentation
-		"198.18.0.0/15",          // RFC 2544: benchmarks
-		"::1/128",                // RFC 4291 2.5.3: loopback
-		"fc00::/7",               // RFC 4193: unique local
-		"fe80::/10", "fec0::/10", // RFC 4291: link-local, RFC 3879: site-local
-		"64:ff9b:1::/48",             // RFC 8215: local translation
-		"100::/64",                   // RFC 6666: discard
-		"2001:db8::/32", "3fff::/20", // RFC 3849, RFC 9637: documentation
-		"2001:2::/48", "2001:10::/28", // RFC 5180: benchmarks, RFC 4843: ORCHID
-		"2001::/32", "5f00::/16", // RFC 4380: Teredo, RFC 9602: segment routing
-	)
-}
-
-// neverPrefixes are addresses that no host can be reached at, in a lab or not.
-func neverPrefixes() []netip.Prefix {
-	return prefixes(
-		"0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", // RFC 1122 3.2.1.3, RFC 5771, RFC 1112 4
-		"::/128", "ff00::/8", // RFC 4291 2.5.2 and 2.7
-	)
-}
-
-func prefixes(list ...string) []netip.Prefix {
-	out := make([]netip.Prefix, 0, len(list))
-	for _, s := range list {
-		out = append(out, netip.MustParsePrefix(s))
-	}
-	return out
 }
 
 // named reports whether a name is ours.
@@ -82,49 +39,20 @@ func (g *guard) named(d policy.Domain) bool {
 // Where private addresses are allowed, many hosts may share a private one with us
 // (a lab on one machine): then the port tells.
 func (g *guard) ours(ip netip.Addr, port uint16) bool {
-	ip = embedded(ip)
+	ip = policy.EmbeddedIPv4(ip)
 	own := slices.Contains(g.addrs, ip)
 	for _, l := range g.listeners {
 		if l.Port() == port && (l.Addr() == ip || l.Addr().IsUnspecified() && (own || ip.IsLoopback())) {
 			return true
 		}
 	}
-	return own && !g.operator && !(g.allowPrivate && within(g.private, ip))
+	return own && !g.operator && !(g.allowPrivate && !policy.Routable(ip))
 }
 
 // refused reports whether an address must not be connected to: no host can have it,
 // or it is not for the internet and nobody allowed that.
 func (g *guard) refused(ip netip.Addr) bool {
-	if ip.Is4In6() { // RFC 4291 2.5.5.2: never on the wire; it would reach IPv4 past its checks
-		return true
-	}
-	inner := embedded(ip)
-	if within(g.never, ip) || within(g.never, inner) {
-		return true
-	}
-	return !g.allowPrivate && !g.operator && (within(g.private, ip) || within(g.private, inner))
-}
-
-func within(list []netip.Prefix, ip netip.Addr) bool {
-	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(ip) })
-}
-
-// embedded returns the IPv4 address that an IPv6 address leads to: by translation
-// (64:ff9b::/96, RFC 6052 2.1), by 6to4 (2002::/16, RFC 3056 2), or mapped; or the
-// address itself.
-func embedded(ip netip.Addr) netip.Addr {
-	ip = ip.Unmap().WithZone("")
-	if ip.Is4() {
-		return ip
-	}
-	b := ip.As16()
-	switch {
-	case [12]byte(b[:12]) == [12]byte{0, 0x64, 0xff, 0x9b}:
-		return netip.AddrFrom4([4]byte(b[12:16]))
-	case b[0] == 0x20 && b[1] == 0x02:
-		return netip.AddrFrom4([4]byte(b[2:6]))
-	}
-	return ip
+	return !policy.Assignable(ip) || !g.allowPrivate && !g.operator && !policy.Routable(ip)
 }
 
 // LocalAddrs returns the machine's own addresses without loopback, for

@@ -119,7 +119,7 @@ func involved(last *queue.Outcome) bool {
 	}
 	switch last.Failure.Reason {
 	case policy.DNSUnknown, policy.DomainNotFound, policy.NullMX, policy.NoAddress, policy.LoopsToSelf, policy.AddressRefused,
-		policy.ResolverOutage, policy.TLSAUnknown, policy.STSFetchFailed, policy.STSInvalid, policy.STSMismatch,
+		policy.ResolverOutage, policy.TLSAUnknown, policy.STSFetchFailed, policy.STSInvalid, policy.STSWebPKI, policy.STSMismatch,
 		policy.DNSSECMissing, policy.TLSAUnusable, policy.FallbackNotYet, policy.HeldAfterChange:
 		return false
 	}
