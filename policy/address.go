@@ -11,7 +11,7 @@ import (
 // to such an IPv4 one.
 func Routable(ip netip.Addr) bool {
 	private := privatePrefixes()
-	return Assignable(ip) && !within(private, ip) && !within(private, EmbeddedIPv4(ip))
+	return Assignable(ip) && !inAny(private, ip) && !inAny(private, EmbeddedIPv4(ip))
 }
 
 // Assignable reports whether a host can be reached at an address at all, in a lab or not.
@@ -20,7 +20,7 @@ func Assignable(ip netip.Addr) bool {
 		return false
 	}
 	never := neverPrefixes()
-	return !within(never, ip.WithZone("")) && !within(never, EmbeddedIPv4(ip))
+	return !inAny(never, ip.WithZone("")) && !inAny(never, EmbeddedIPv4(ip))
 }
 
 // privatePrefixes are the special-purpose addresses of RFC 6890 and its registries
@@ -61,7 +61,7 @@ func prefixes(list ...string) []netip.Prefix {
 	return out
 }
 
-func within(list []netip.Prefix, ip netip.Addr) bool {
+func inAny(list []netip.Prefix, ip netip.Addr) bool {
 	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/sealpost/sealpost/policy/discover"
 	"github.com/sealpost/sealpost/policy/dnssec"
 	"github.com/sealpost/sealpost/policy/memory"
+	"github.com/sealpost/sealpost/policy/mtasts"
 	"github.com/sealpost/sealpost/queue"
 	"github.com/sealpost/sealpost/queue/pebblestore"
 	"github.com/sealpost/sealpost/relay"
@@ -50,7 +51,8 @@ type house struct {
 	store    *pebblestore.Store
 	queue    *queue.Queue
 	resolver *dnssec.Resolver
-	hosts    *memory.Book // what was seen of mail exchangers
+	hosts    *memory.Book  // what was seen of mail exchangers
+	policies *mtasts.Cache // MTA-STS; nil: switched off
 	pool     *smtpclient.Pool
 	courier  *relay.Courier
 	dock     *submission.Server
@@ -65,6 +67,7 @@ type seams struct {
 	log      *slog.Logger
 	observer relay.Observer // told of attempts beside metrics and page; nil: nobody
 	fatal    func(int)      // nil: os.Exit
+	stsPort  uint16         // of policy hosts; 0: 443
 }
 
 // openHouse opens everything that can fail, so that a relay that starts works: the
@@ -134,16 +137,14 @@ func (h *house) openDelivery(cfg *config.Config, s seams) (err error) {
 		return err
 	}
 	o.Logger, o.Observer = h.log, h.metrics.Facts()
-	h.hosts = memory.New(memory.Options{Shelf: shelf{h.store, hostsShelf}, Logger: h.log})
-	if err := h.hosts.Load(context.Background()); err != nil {
-		return err
-	}
-	o.Memory = h.hosts
-	scout, err := discover.New(o)
+	client, err := clientOptions(cfg)
 	if err != nil {
 		return err
 	}
-	client, err := clientOptions(cfg)
+	if err := h.openMemory(cfg, &o, s); err != nil {
+		return err
+	}
+	scout, err := discover.New(o)
 	if err != nil {
 		return err
 	}
@@ -153,6 +154,36 @@ func (h *house) openDelivery(cfg *config.Config, s seams) (err error) {
 		Scout: scout, Opener: h.pool, Rules: h.rules.Load, Memory: h.hosts, Logger: h.log, Grace: drainDelivery,
 		Observer: observers{h.metrics, h.recent, s.observer},
 	})
+	return nil
+}
+
+// openMemory opens what is remembered of hosts and of MTA-STS policies, for the scout.
+func (h *house) openMemory(cfg *config.Config, o *discover.Options, s seams) error {
+	ctx := context.Background() // it only reads the store
+	h.hosts = memory.New(memory.Options{Shelf: shelf{h.store, hostsShelf}, Logger: h.log})
+	if err := h.hosts.Load(ctx); err != nil {
+		return err
+	}
+	o.Memory = h.hosts
+	if !cfg.Policy.Ruleset.MTASTS {
+		return nil
+	}
+	fo, err := fetchOptions(cfg, h.resolver, o.Addrs)
+	if err != nil {
+		return err
+	}
+	fo.Port = s.stsPort
+	fetcher, err := mtasts.NewFetcher(fo)
+	if err != nil {
+		return err
+	}
+	h.policies, err = mtasts.Open(ctx, mtasts.Options{
+		Resolver: h.resolver, Fetch: fetcher.Fetch, Shelf: shelf{h.store, stsShelf}, Logger: h.log, Observer: h.metrics.Facts(),
+	})
+	if err != nil {
+		return err
+	}
+	o.MTASTS = h.policies
 	return nil
 }
 
@@ -221,6 +252,9 @@ func (h *house) run(ctx context.Context) error {
 	}
 	crew.Go(func() { h.resolver.Watch(inner) })
 	crew.Go(func() { h.watchCredentials(inner) })
+	if h.policies != nil {
+		crew.Go(func() { report("mta-sts", h.policies.Run(inner)) })
+	}
 	crew.Go(func() { report("queue", h.deliver(inner)) })
 	keep, remember := context.WithCancel(context.WithoutCancel(ctx))
 	defer remember()
@@ -306,6 +340,9 @@ func (h *house) close() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		errs = append(errs, h.dock.Shutdown(ctx))
 		cancel()
+	}
+	if h.policies != nil {
+		errs = append(errs, h.policies.Close())
 	}
 	if h.resolver != nil {
 		errs = append(errs, h.resolver.Close())

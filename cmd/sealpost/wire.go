@@ -12,6 +12,7 @@ import (
 	"github.com/sealpost/sealpost/policy"
 	"github.com/sealpost/sealpost/policy/discover"
 	"github.com/sealpost/sealpost/policy/dnssec"
+	"github.com/sealpost/sealpost/policy/mtasts"
 	"github.com/sealpost/sealpost/queue"
 	"github.com/sealpost/sealpost/relay/metrics"
 	"github.com/sealpost/sealpost/relay/smtpclient"
@@ -75,6 +76,12 @@ func scoutOptions(cfg *config.Config, r *dnssec.Resolver) (discover.Options, err
 		}
 	}
 	return o, nil
+}
+
+// fetchOptions say how MTA-STS policies are fetched.
+func fetchOptions(cfg *config.Config, r *dnssec.Resolver, own []netip.Addr) (mtasts.FetchOptions, error) {
+	roots, err := trustedRoots(&cfg.Delivery)
+	return mtasts.FetchOptions{Resolver: r, Roots: roots, AllowPrivate: cfg.Delivery.AllowPrivate, Own: own}, err
 }
 
 func clientOptions(cfg *config.Config) (smtpclient.Options, error) {

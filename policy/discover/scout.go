@@ -48,6 +48,19 @@ func Results() []string {
 	return []string{"secure", "insecure", "absent-secure", "absent-insecure", "unknown"}
 }
 
+// Policies knows the MTA-STS policies of domains. Implemented by mtasts.Cache.
+type Policies interface {
+	// Get returns what is known; a policy that is new is waited for, within bounds.
+	Get(ctx context.Context, d policy.Domain) policy.STS
+	// Renew asks again what the domain publishes now, and reports whether that changed anything.
+	Renew(ctx context.Context, d policy.Domain) (policy.STS, bool)
+}
+
+// Memory remembers hosts. Implemented by memory.Book. It answers at once.
+type Memory interface {
+	Recall(host policy.Domain, ip6 bool) policy.Memory
+}
+
 // Options says how to gather facts. Resolver is needed, the rest may be left out.
 type Options struct {
 	Resolver *dnssec.Resolver // owned by the caller
@@ -67,6 +80,10 @@ type Options struct {
 	Port uint16
 	// NoTLSA leaves TLSA out: DANE is switched off.
 	NoTLSA bool
+	// MTASTS knows policies; nil: MTA-STS is switched off.
+	MTASTS Policies
+	// Memory remembers hosts; nil: nobody does.
+	Memory Memory
 	// Deadline is for all lookups of one domain; zero: 20 seconds.
 	Deadline time.Duration
 	// MaxAge bounds how long facts are kept; zero: 2 minutes. FailedAge is for facts
@@ -173,6 +190,14 @@ func (s *Scout) Facts(ctx context.Context, d policy.Domain) (policy.Facts, error
 	if s.relay != nil {
 		key = "" // the same for every domain
 	}
+	// RFC 8461 3.4: behind a smart host the policy is the smart host's. A name only: an
+	// address has none. The policy has a cache and times of its own, so it is not kept here.
+	sts := make(chan policy.STS, 1)
+	if d := s.policyDomain(d); s.o.MTASTS != nil && d != "" {
+		go func() { sts <- s.o.MTASTS.Get(ctx, d) }()
+	} else {
+		sts <- policy.STS{}
+	}
 	f, ok := s.cached(key)
 	if !ok {
 		shared := s.flights.DoChan(string(key), func() (any, error) {
@@ -189,14 +214,46 @@ func (s *Scout) Facts(ctx context.Context, d policy.Domain) (policy.Facts, error
 		f.Domain, f.Expanded = d, d
 	}
 	f.Hosts = s.inOrder(f.Hosts)
+	s.recall(f.Hosts)
 	f.DNSSEC = s.o.Resolver.Believed(ctx)
-	return f, nil
+	f.STS = <-sts
+	return f, ctx.Err()
 }
 
-// Renew implements relay.Scout.
+// policyDomain is the domain whose MTA-STS policy counts; "" where there can be none.
+func (s *Scout) policyDomain(d policy.Domain) policy.Domain {
+	switch {
+	case s.relay == nil:
+		return d
+	case s.relay.ip.IsValid():
+		return ""
+	}
+	return s.relay.name
+}
+
+// recall fills in what is remembered of the hosts, which are the caller's own.
+func (s *Scout) recall(hosts []policy.Host) {
+	if s.o.Memory == nil {
+		return
+	}
+	for i := range hosts {
+		hosts[i].V4.Memory = s.o.Memory.Recall(hosts[i].Name, false)
+		hosts[i].V6.Memory = s.o.Memory.Recall(hosts[i].Name, true)
+	}
+}
+
+// Renew asks what the domain's MTA-STS policy is now, because a host has just failed
+// the one that is known, and returns the facts with it when it is another one.
 func (s *Scout) Renew(ctx context.Context, d policy.Domain) (policy.Facts, bool, error) {
+	of := s.policyDomain(d)
+	if s.o.MTASTS == nil || of == "" {
+		return policy.Facts{}, false, nil
+	}
+	if _, changed := s.o.MTASTS.Renew(ctx, of); !changed {
+		return policy.Facts{}, false, ctx.Err()
+	}
 	f, err := s.Facts(ctx, d)
-	return f, false, err
+	return f, err == nil, err
 }
 
 // lookUp gathers the facts of a domain once for all that wait, and keeps them.

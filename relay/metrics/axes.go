@@ -108,7 +108,7 @@ func sources() axis { return closed("source", "mx", "address", "tlsa", "mta-sts"
 // or that it could not be fetched.
 func results() axis {
 	return closed("result", "secure", "insecure", "absent-secure", "absent-insecure", "unknown",
-		"enforce", "testing", "none", "failed")
+		"none", "enforce", "testing", "mode-none", "fetch-failed", "invalid")
 }
 
 // dnsOutcomes are what one query to a resolver can come to.
