@@ -121,21 +121,15 @@ func (h *house) openQueue(cfg *config.Config) error {
 }
 
 // openDelivery joins scout, pool and courier.
-func (h *house) openDelivery(cfg *config.Config, s seams) (err error) {
-	ro := resolverOptions(cfg)
-	ro.Logger, ro.Observer = h.log, h.metrics.Facts()
-	if h.resolver, err = dnssec.New(ro); err != nil {
-		return err
-	}
-	o, err := scoutOptions(cfg, h.resolver)
+func (h *house) openDelivery(cfg *config.Config, s seams) error {
+	resolver, scout, err := openScout(cfg, scouting{
+		resolver: dnssec.Options{Logger: h.log, Observer: h.metrics.Facts()},
+		scout:    discover.Options{Logger: h.log, Observer: h.metrics.Facts()},
+	})
 	if err != nil {
 		return err
 	}
-	o.Logger, o.Observer = h.log, h.metrics.Facts()
-	scout, err := discover.New(o)
-	if err != nil {
-		return err
-	}
+	h.resolver = resolver
 	client, err := clientOptions(cfg)
 	if err != nil {
 		return err
@@ -173,7 +167,7 @@ func (h *house) openHTTP(cfg *config.Config) (err error) {
 		IntakePaused: h.space.full, DNSSEC: h.resolver.Available,
 	})
 	h.web = httpapi.New(httpapi.Options{
-		Hostname: cfg.Server.Hostname, Version: version(), Metrics: h.metrics.Handler(), Queue: h.queue, Recorder: h.recent,
+		Hostname: cfg.Server.Hostname, Version: version(), Metrics: h.metrics.Handler(), Queue: h.queue, Recorder: h.recent, Explainer: h.courier,
 		Live: h.liveChecks(), Ready: h.readyChecks(), Warnings: h.warnings, Token: token, Logger: h.log,
 	})
 	if h.admin, err = httpapi.ListenSocket(adminSocket(cfg)); err != nil {
