@@ -14,12 +14,15 @@ const hostsInSummary = 4
 // Summary is the attempt in one to three sentences: what was wanted and by whom, what
 // the hosts offered, and what happens next. It has our own words only: no reply of a
 // host, no address of a person.
-func (a *Attempt) Summary() string { return a.Finding() + " " + a.next() }
+func (a *Attempt) Summary() string { return strings.TrimRight(a.Finding()+" "+a.next(), " ") }
 
 // Finding is the summary without what happens next, for readers who learn that from
 // elsewhere (a notice to the sender).
 func (a *Attempt) Finding() string {
 	s := "Wanted " + a.wanted() + "."
+	if a.Wanted.Level == policy.Unset {
+		s = "Nothing was planned." // interrupted before there were facts
+	}
 	if offered := a.offered(); offered != "" {
 		return s + " " + offered + "."
 	}
@@ -50,16 +53,13 @@ func (a *Attempt) wanted() string {
 // FloorWords is a floor for a person: its level, and its needs in words.
 func FloorWords(f policy.Floor) string {
 	s := "level " + f.Level.String()
-	if f.Level == policy.Unset {
-		return "nothing that anybody set"
-	}
 	if f.Level < policy.DANE {
 		s += " or better"
 	}
-	var needs []string
 	if f.Needs&policy.NeedTLSA != 0 && f.Level < policy.DANE {
-		needs = append(needs, "proven by TLSA")
+		s += ", proven by TLSA"
 	}
+	var needs []string
 	if f.Needs&policy.NeedRoute != 0 {
 		needs = append(needs, "an authenticated route")
 	}

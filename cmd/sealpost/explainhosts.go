@@ -281,7 +281,7 @@ func certificateWords(v *policy.Evidence) []string {
 	}
 	s := "certificate: valid for the host's name, by a trusted CA (WebPKI)"
 	if v.WebPKI != nil {
-		s = "certificate: not valid by the public CAs (WebPKI): " + v.WebPKI.Reason.English() + detail(v.WebPKI.Detail)
+		s = "certificate: not valid by the trusted CAs (WebPKI): " + v.WebPKI.Reason.English() + detail(v.WebPKI.Detail)
 	}
 	if v.NotAfter != "" {
 		s += ", until " + v.NotAfter

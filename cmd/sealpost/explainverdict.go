@@ -18,9 +18,9 @@ func (e *explained) verdict() string {
 	case f == nil:
 		return e.promise()
 	case f.Failure != nil:
-		return to + " would " + strings.TrimSuffix(becomes(f.Failure), " at once") + " now, by what its hosts offered a moment ago: " + e.cause(f.Failure) + "."
+		return to + " " + becomes(f.Failure) + ", as the hosts were probed just now: " + e.cause(f.Failure) + "."
 	}
-	return fmt.Sprintf("%s would go out now at level %s, by what its hosts offered a moment ago: to %s%s.", to, f.Level, f.Host, e.noBetter())
+	return fmt.Sprintf("%s goes out at level %s to %s, as the hosts were probed just now%s.", to, f.Level, f.Host, e.noBetter())
 }
 
 // becomes says what a failure means for the mail.
@@ -84,7 +84,7 @@ func (e *explained) promise() string {
 	if least(t) > policy.Legacy {
 		return to + " goes out " + parts[0] + ", or " + e.otherwise() + ": " + e.setBy(t) + e.overridden() + "."
 	}
-	return to + " goes out with the best protection that its hosts offer, " + parts[0] + ": " + e.setBy(t) + e.overridden() + "."
+	return to + " goes out at the best level that its hosts offer, " + parts[0] + ": " + e.setBy(t) + e.overridden() + "."
 }
 
 // usable are the targets that are not barred; there is one at least in a plan that is not refused.
@@ -122,7 +122,7 @@ func least(t *policy.Target) policy.Level {
 func levelWords(t *policy.Target) string {
 	switch l := least(t); l {
 	case policy.Plaintext:
-		return "without any (level plaintext) only when none of them has TLS"
+		return "and in clear text (level plaintext) only when none of them has TLS"
 	case policy.Legacy:
 		return "old TLS (level legacy) included, never in clear text"
 	default:

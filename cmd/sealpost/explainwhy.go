@@ -45,9 +45,18 @@ func (e *explained) cause(f *policy.Failure) string {
 	case policy.Interrupted, policy.ReplyTimeout:
 		return at + f.Reason.English() + detail(f.Detail)
 	}
-	s := at + f.Reason.English() + detail(f.Detail)
+	s := at + f.Reason.English() + detail(levelReached(f.Detail))
 	if f.Reason.MayLower() || f.Reason == policy.RequireTLSMissing || f.Reason == policy.RouteUnproven || f.Reason == policy.FallbackNotYet {
 		s += ", and more is needed, because " + e.wants(f.Host)
+	}
+	return s
+}
+
+// levelReached shortens the detail of a level that was too low: floor and certificate are
+// told elsewhere.
+func levelReached(s string) string {
+	if level, _, ok := strings.Cut(s, ", the floor is "); ok {
+		return level
 	}
 	return s
 }
@@ -95,7 +104,10 @@ func proven(l policy.Lookup) string {
 
 // bogus explains the answer that a validating resolver gives for wrong signatures.
 func bogus(problem string) string {
-	if strings.Contains(problem, "SERVFAIL") {
+	switch {
+	case strings.Contains(problem, "Bogus"), strings.Contains(problem, "Signature"), strings.Contains(problem, "DNSKEY Missing"), strings.Contains(problem, "RRSIGs Missing"):
+		return " (the resolver says that the DNSSEC signatures are wrong: a bogus zone)"
+	case strings.Contains(problem, "SERVFAIL"):
 		return " (SERVFAIL is what a validating resolver says when DNSSEC signatures are wrong, that is a bogus zone, or when the domain's name servers fail)"
 	}
 	return ""
@@ -197,14 +209,16 @@ func (e *explained) tlsaState(name policy.Domain) string {
 		return "TLSA records (DANE) were not asked for"
 	case !tl.Asked:
 		return "no DANE, because its address records are not signed with DNSSEC; TLSA records, if there are any, are then not even asked for (RFC 7672 2.2.2)"
+	case t == nil:
+		return "the TLSA records do not matter here"
+	case e.insecureMX() && !e.Rules.InsecureMXDANE:
+		return "TLSA records (DANE) are not followed, because the MX answer is not signed and policy.insecure_mx_dane is off"
 	case tl.Answer == policy.Unknown:
 		return "the TLSA lookup failed, and that is not the same as no record, so the host is not used now (RFC 7672 2.1.2): " + tl.Problem + bogus(tl.Problem) + e.notInsisted(t)
 	case tl.Answer != policy.Records:
 		return "no TLSA record (DANE)" + proven(tl.Lookup) + ", so it is not asked to prove a certificate by DANE"
 	case !tl.Secure:
 		return "TLSA records without DNSSEC, which count for nothing (RFC 7672 2.2)"
-	case t == nil || !e.Facts.Operator && !e.Facts.Implicit && !e.Facts.MX.Secure && !e.Rules.InsecureMXDANE:
-		return "TLSA records, secured by DNSSEC, which are not followed, because the MX answer is not signed (policy.insecure_mx_dane is off)"
 	case t.Barred != nil && t.Barred.Reason == policy.DNSSECUnavailable:
 		return "TLSA records (DANE) that cannot be believed or dismissed now, because DNSSEC is not available: the host was met at level dane before, so mail waits"
 	case len(t.TLSA) == 0:
@@ -227,10 +241,14 @@ func (e *explained) tlsaDemand(h *policy.Host, t *policy.Target) string {
 	if h.TLSA.Base != "" && h.TLSA.Base != h.Name {
 		s += fmt.Sprintf(". The host is an alias (CNAME); the records are those of %s, which is also the name that the host is asked for in TLS (RFC 7672 2.2.3)", h.TLSA.Base)
 	}
-	if !e.Facts.MX.Secure && !e.Facts.Implicit && !e.Facts.Operator {
+	if e.insecureMX() {
 		s += ". As the MX answer is not signed, that proves the host and not that it may take this mail: level verified, not dane"
 	}
 	return s
+}
+
+func (e *explained) insecureMX() bool {
+	return !e.Facts.MX.Secure && !e.Facts.Implicit && !e.Facts.Operator
 }
 
 // notInsisted adds that an override takes the bite out.

@@ -212,16 +212,24 @@ func (e *explained) outcomeSentence() string {
 	case f != nil && f.Permanent():
 		return "What happens: the sender gets a bounce (" + f.Code() + ") at the first try, and nothing is sent."
 	case f != nil:
-		return "What happens: mail waits (" + f.Code() + "), " + tried + "."
+		return "What happens: mail waits (" + f.Code() + "); it " + tried + "."
 	case e.Unmet == nil:
-		return "If no host can be reached, or the hosts put it off, mail waits, " + tried + "."
+		return "If no host can be reached, or the hosts put it off, mail waits; it " + tried + "."
 	case e.Unmet.Permanent():
-		return "If every host is reached and none is good enough, mail bounces at once (" + e.Unmet.Code() + "); if one cannot be reached, it waits and " + tried + "."
+		return "If every host is reached and none is good enough, mail bounces at once (" + e.Unmet.Code() + e.keyword() + "); if one cannot be reached, it waits and " + tried + "."
 	}
 	if slices.ContainsFunc(e.Plan.Targets, func(t policy.Target) bool { return t.Later }) {
 		return "If no host is good enough now, mail waits; it " + tried + ", and the floor may be lower by then (see above)."
 	}
 	return "If no host is good enough, mail waits (" + e.Unmet.Code() + "); it " + tried + "."
+}
+
+// keyword adds the code of a host that lacks only REQUIRETLS (RFC 8689 4.2.1).
+func (e *explained) keyword() string {
+	if e.Asked.RequireTLS {
+		return ", or 5.7.30 where a host lacked only REQUIRETLS"
+	}
+	return ""
 }
 
 func longer(d time.Duration) string {
