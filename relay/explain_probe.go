@@ -164,14 +164,16 @@ func as(e policy.Evidence, t *policy.Target) policy.Evidence {
 // good judges a session that stood; a rung that the rule does not allow is too weak.
 func good(t *policy.Target, p *Probed) (policy.Level, *policy.Failure) {
 	level, failure := policy.Step{Target: t, Addr: p.Addr, Rung: p.Rung}.Judge(p.Evidence)
-	if failure != nil || slices.Contains(t.Rungs, p.Rung) {
-		return level, failure
+	if failure == nil && !slices.Contains(t.Rungs, p.Rung) {
+		failure = &policy.Failure{Reason: policy.BelowFloor, Host: t.Host, Detail: "the rule has no fallback to " + level.String()}
+		if t.Later {
+			failure = &policy.Failure{Reason: policy.FallbackNotYet, Host: t.Host}
+		}
 	}
-	f := policy.Failure{Reason: policy.BelowFloor, Host: t.Host, Detail: "the rule has no fallback to " + level.String()}
-	if t.Later {
-		f.Reason, f.Detail = policy.FallbackNotYet, ""
+	if failure != nil && failure.Reason == policy.BelowFloor && len(p.Tried) > 1 {
+		failure.Reason = p.Tried[0].Reason // what brought the session down to its rung is to blame
 	}
-	return level, &f
+	return level, failure
 }
 
 // foresee walks the real plan over what was probed.

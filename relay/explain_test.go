@@ -145,7 +145,7 @@ func TestProbeMeasuresWhatIsNotUsed(t *testing.T) {
 	for i, want := range []struct {
 		rung    policy.Rung
 		refused policy.Reason
-	}{{policy.Clear, policy.BelowFloor}, {policy.Modern, policy.TLSAUnknown}, {policy.Modern, policy.ReasonUnset}} {
+	}{{policy.Clear, policy.STARTTLSMissing}, {policy.Modern, policy.TLSAUnknown}, {policy.Modern, policy.ReasonUnset}} {
 		p := &x.Probed[i]
 		refused := policy.ReasonUnset
 		if p.Refused != nil {

@@ -95,7 +95,7 @@ func (e *explained) hosts(b *page) {
 			e.hostFacts(b, t, h)
 		}
 		if t.Barred != nil {
-			b.row("   ", "not used", "now: "+e.cause(t.Barred))
+			b.row("   ", "not used", "now: "+e.causeAt(t.Barred))
 		} else {
 			b.row("   ", "floor", relay.FloorWords(t.Floor)+", "+relay.BasisWords(t.Basis, t.Rule))
 			b.row("   ", "tried with", rungWords(t.Rungs))
@@ -296,6 +296,11 @@ func certificateWords(v *policy.Evidence) []string {
 	return lines
 }
 
+// causeAt is cause where the host's name stands above.
+func (e *explained) causeAt(f *policy.Failure) string {
+	return strings.TrimPrefix(e.cause(f), string(f.Host)+": ")
+}
+
 // wouldBeUsed says what the plan makes of an address.
 func (e *explained) wouldBeUsed(p *relay.Probed) string {
 	level := ""
@@ -304,7 +309,7 @@ func (e *explained) wouldBeUsed(p *relay.Probed) string {
 	}
 	switch f := e.Forecast; {
 	case p.Refused != nil:
-		return level + "would not be used: " + e.cause(p.Refused)
+		return level + "would not be used: " + e.causeAt(p.Refused)
 	case f != nil && f.Failure == nil && f.Host == p.Host && f.Addr == p.Addr:
 		return level + "would be used: mail would go here"
 	}

@@ -76,7 +76,7 @@ func (e *explained) promise() string {
 	if len(parts) > 1 {
 		parts = parts[:0]
 		for _, t := range usable {
-			parts = append(parts, string(t.Host)+" "+levelWords(t))
+			parts = append(parts, string(t.Host)+" "+alone(t))
 		}
 		return to + " goes out as each host's floor demands, or " + e.otherwise() + ": " + strings.Join(parts, "; ") + e.overridden() + "."
 	}
@@ -130,6 +130,14 @@ func levelWords(t *policy.Target) string {
 	}
 }
 
+// alone is levelWords in a list of hosts that differ.
+func alone(t *policy.Target) string {
+	if least(t) > policy.Legacy {
+		return levelWords(t)
+	}
+	return "at the best level that it offers, level " + least(t).String() + " included"
+}
+
 // otherwise says what becomes of mail for which nothing is good enough.
 func (e *explained) otherwise() string {
 	if e.Unmet != nil && e.Unmet.Permanent() {
@@ -164,6 +172,9 @@ func (e *explained) setBy(t *policy.Target) string {
 	case policy.BasisMTASTS:
 		return "its MTA-STS policy is in enforce mode, which requires a valid certificate at a listed host (RFC 8461)"
 	case policy.BasisRule:
+		if s := nothingWeaker(t); s != "" {
+			return s
+		}
 		return "the operator's " + t.Rule + " asks for " + relay.FloorWords(t.Floor)
 	case policy.BasisCredential:
 		return "the credential asks for level " + e.Asked.Account.String()
@@ -178,8 +189,8 @@ func (e *explained) setBy(t *policy.Target) string {
 	case policy.BasisHold:
 		return "its hosts did TLS reliably before, and a weaker answer is not accepted at once (downgrade hold)"
 	}
-	if t.Floor.Level <= policy.Plaintext && least(t) > policy.Plaintext {
-		return "nobody asks for more, and the default rule permits no clear text" + later(t)
+	if s := nothingWeaker(t); s != "" {
+		return s
 	}
 	if t.Floor.Level <= policy.Plaintext {
 		return "neither domain, message nor a rule of the operator asks for more (the default rule)"
@@ -187,9 +198,17 @@ func (e *explained) setBy(t *policy.Target) string {
 	return "the operator's default rule asks for " + relay.FloorWords(t.Floor)
 }
 
-func later(t *policy.Target) string {
+// nothingWeaker says that the floor is low, and the rule permits no step down to it now.
+func nothingWeaker(t *policy.Target) string {
+	rule, yet := "the operator's "+t.Rule, ""
+	if t.Basis == policy.BasisDefault {
+		rule = "the default rule"
+	}
 	if t.Later {
-		return " yet"
+		yet = " yet: it permits them later"
+	}
+	if low := least(t); t.Floor.Level < policy.Encrypted && low > t.Floor.Level {
+		return rule + " permits no weaker levels than " + low.String() + yet
 	}
 	return ""
 }

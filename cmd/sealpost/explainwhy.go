@@ -47,7 +47,7 @@ func (e *explained) cause(f *policy.Failure) string {
 	}
 	s := at + f.Reason.English() + detail(levelReached(f.Detail))
 	if f.Reason.MayLower() || f.Reason == policy.RequireTLSMissing || f.Reason == policy.RouteUnproven || f.Reason == policy.FallbackNotYet {
-		s += ", and more is needed, because " + e.wants(f.Host)
+		s += ", and that is not enough, because " + e.wants(f.Host)
 	}
 	return s
 }

@@ -219,7 +219,7 @@ func (e *explained) outcomeSentence() string {
 		return "If every host is reached and none is good enough, mail bounces at once (" + e.Unmet.Code() + e.keyword() + "); if one cannot be reached, it waits and " + tried + "."
 	}
 	if slices.ContainsFunc(e.Plan.Targets, func(t policy.Target) bool { return t.Later }) {
-		return "If no host is good enough now, mail waits; it " + tried + ", and the floor may be lower by then (see above)."
+		return "If no host is good enough now, mail waits, and less may be enough later (see above); it " + tried + "."
 	}
 	return "If no host is good enough, mail waits (" + e.Unmet.Code() + "); it " + tried + "."
 }
