@@ -25,6 +25,12 @@ func (a Answer) String() string { return enumName(answerNames(), a) }
 // MarshalText writes the answer's word.
 func (a Answer) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
+// UnmarshalText reads the answer's word.
+func (a *Answer) UnmarshalText(b []byte) (err error) {
+	*a, err = unmarshalEnum[Answer]("answer", answerNames(), string(b))
+	return err
+}
+
 // Lookup is one DNS answer with its DNSSEC status.
 type Lookup struct {
 	Answer Answer `json:"answer"`

@@ -112,6 +112,9 @@ type Outcome struct {
 	Seen policy.Level `json:"seen,omitempty"`
 	// Failure is set unless delivered.
 	Failure *policy.Failure `json:"failure,omitempty"`
+	// Why says in our own words what protection was wanted, who asked for it and what the
+	// hosts offered; set where there is a failure to explain.
+	Why string `json:"why,omitempty"`
 	// Relayed: delivered to a host that takes on RFC 3461 notices (it offered DSN).
 	DSNHandedOn bool `json:"dsn_handed_on,omitempty"`
 }

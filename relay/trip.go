@@ -254,12 +254,19 @@ func (t *trip) end(f *policy.Failure) queue.Report {
 	if outage {
 		report.RetryAfter = outageRetry
 	}
+	finding := ""
+	if f != nil {
+		finding = t.attempt.Finding()
+	}
 	for n := range t.lease.Envelope.Recipients {
 		o, ok := t.outcomes[n]
 		if !ok {
 			continue
 		}
 		o.Seen = t.seen
+		if o.Failure != nil && o.Reply == nil { // a reply explains itself
+			o.Why = finding
+		}
 		report.Outcomes = append(report.Outcomes, o)
 		t.attempt.Outcomes = append(t.attempt.Outcomes, record(o))
 		if o.Failure != nil && t.attempt.Failure == nil {
@@ -304,13 +311,14 @@ func (t *trip) tell() {
 		attrs := []slog.Attr{
 			slog.String("env", string(a.Envelope)), slog.String("domain", string(a.Domain)), slog.String("mx", string(a.Host)),
 			slog.String("wanted", a.Wanted.String()), slog.String("achieved", a.Achieved.String()),
+			slog.String("basis", a.Basis.String()), slog.String("rule", a.Rule),
 			slog.Int("try", a.Tries), slog.Int("recipients", len(a.Outcomes)),
 		}
 		if n := len(a.Trace); n > 0 {
 			attrs = append(attrs, slog.String("ip", a.Trace[n-1].Addr.Addr().String()), slog.String("rung", a.Trace[n-1].Rung.String()))
 		}
 		if a.Failure != nil {
-			attrs = append(attrs, slog.String("reason", a.Failure.Reason.String()), slog.String("status", a.Failure.Code()))
+			attrs = append(attrs, slog.String("reason", a.Failure.Reason.String()), slog.String("status", a.Failure.Code()), slog.String("why", a.Finding()))
 		}
 		log.LogAttrs(context.Background(), slog.LevelInfo, "attempt", attrs...)
 	}

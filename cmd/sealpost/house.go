@@ -14,10 +14,6 @@ import (
 
 	"github.com/sealpost/sealpost/config"
 	"github.com/sealpost/sealpost/policy"
-	"github.com/sealpost/sealpost/policy/discover"
-	"github.com/sealpost/sealpost/policy/dnssec"
-	"github.com/sealpost/sealpost/policy/memory"
-	"github.com/sealpost/sealpost/policy/mtasts"
 	"github.com/sealpost/sealpost/queue"
 	"github.com/sealpost/sealpost/queue/pebblestore"
 	"github.com/sealpost/sealpost/relay"
@@ -48,18 +44,16 @@ type house struct {
 	recent  *httpapi.Recorder
 	space   *space
 
-	store    *pebblestore.Store
-	queue    *queue.Queue
-	resolver *dnssec.Resolver
-	hosts    *memory.Book  // what was seen of mail exchangers
-	policies *mtasts.Cache // MTA-STS; nil: switched off
-	pool     *smtpclient.Pool
-	courier  *relay.Courier
-	dock     *submission.Server
-	web      *httpapi.Server
-	tcp      net.Listener // HTTP; nil: none
-	admin    net.Listener // the admin socket
-	paused   chan bool    // what a reload says about delivery.paused
+	store *pebblestore.Store
+	queue *queue.Queue
+	*lookout
+	pool    *smtpclient.Pool
+	courier *relay.Courier
+	dock    *submission.Server
+	web     *httpapi.Server
+	tcp     net.Listener // HTTP; nil: none
+	admin   net.Listener // the admin socket
+	paused  chan bool    // what a reload says about delivery.paused
 }
 
 // seams are what tests and the demo put in place of the ordinary.
@@ -127,63 +121,20 @@ func (h *house) openQueue(cfg *config.Config) error {
 
 // openDelivery joins scout, pool and courier.
 func (h *house) openDelivery(cfg *config.Config, s seams) (err error) {
-	ro := resolverOptions(cfg)
-	ro.Logger, ro.Observer = h.log, h.metrics.Facts()
-	if h.resolver, err = dnssec.New(ro); err != nil {
-		return err
-	}
-	o, err := scoutOptions(cfg, h.resolver)
+	h.lookout, err = openLookout(cfg, lookoutOptions{log: h.log, facts: h.metrics.Facts(), store: h.store, stsPort: s.stsPort})
 	if err != nil {
 		return err
 	}
-	o.Logger, o.Observer = h.log, h.metrics.Facts()
 	client, err := clientOptions(cfg)
-	if err != nil {
-		return err
-	}
-	if err := h.openMemory(cfg, &o, s); err != nil {
-		return err
-	}
-	scout, err := discover.New(o)
 	if err != nil {
 		return err
 	}
 	client.Logger, client.Observer = h.log, h.metrics.Client()
 	h.pool = smtpclient.New(client)
 	h.courier = relay.NewCourier(relay.Options{
-		Scout: scout, Opener: h.pool, Rules: h.rules.Load, Memory: h.hosts, Logger: h.log, Grace: drainDelivery,
+		Scout: h.scout, Opener: h.pool, Rules: h.rules.Load, Memory: h.hosts, Logger: h.log, Grace: drainDelivery,
 		Observer: observers{h.metrics, h.recent, s.observer},
 	})
-	return nil
-}
-
-// openMemory opens what is remembered of hosts and of MTA-STS policies, for the scout.
-func (h *house) openMemory(cfg *config.Config, o *discover.Options, s seams) error {
-	ctx := context.Background() // it only reads the store
-	h.hosts = memory.New(memory.Options{Shelf: shelf{h.store, hostsShelf}, Logger: h.log})
-	if err := h.hosts.Load(ctx); err != nil {
-		return err
-	}
-	o.Memory = h.hosts
-	if !cfg.Policy.Ruleset.MTASTS {
-		return nil
-	}
-	fo, err := fetchOptions(cfg, h.resolver, o.Addrs)
-	if err != nil {
-		return err
-	}
-	fo.Port = s.stsPort
-	fetcher, err := mtasts.NewFetcher(fo)
-	if err != nil {
-		return err
-	}
-	h.policies, err = mtasts.Open(ctx, mtasts.Options{
-		Resolver: h.resolver, Fetch: fetcher.Fetch, Shelf: shelf{h.store, stsShelf}, Logger: h.log, Observer: h.metrics.Facts(),
-	})
-	if err != nil {
-		return err
-	}
-	o.MTASTS = h.policies
 	return nil
 }
 
@@ -211,7 +162,8 @@ func (h *house) openHTTP(cfg *config.Config) (err error) {
 		IntakePaused: h.space.full, DNSSEC: h.resolver.Available, Holds: h.held,
 	})
 	h.web = httpapi.New(httpapi.Options{
-		Hostname: cfg.Server.Hostname, Version: version(), Metrics: h.metrics.Handler(), Queue: h.queue, Recorder: h.recent,
+		Hostname: cfg.Server.Hostname, Version: version(), Metrics: h.metrics.Handler(), Queue: h.queue, Recorder: h.recent, Explainer: h.courier,
+		HostMemory: rememberedHosts{h.lookout}, PolicyMemory: rememberedPolicies{h.lookout},
 		Live: h.liveChecks(), Ready: h.readyChecks(), Warnings: h.warnings, Token: token, Logger: h.log,
 	})
 	if h.admin, err = httpapi.ListenSocket(adminSocket(cfg)); err != nil {
@@ -341,11 +293,8 @@ func (h *house) close() {
 		errs = append(errs, h.dock.Shutdown(ctx))
 		cancel()
 	}
-	if h.policies != nil {
-		errs = append(errs, h.policies.Close())
-	}
-	if h.resolver != nil {
-		errs = append(errs, h.resolver.Close())
+	if h.lookout != nil {
+		errs = append(errs, h.lookout.close())
 	}
 	if h.store != nil {
 		errs = append(errs, h.store.Close())

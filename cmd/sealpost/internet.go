@@ -20,6 +20,7 @@ type internet struct {
 	zones *policytest.Zones
 	ca    *policytest.CA
 	farm  *relaytest.Farm
+	web   *policytest.STSHost // MTA-STS policies
 }
 
 // exchanger is one mail exchanger of a domain.
@@ -52,10 +53,30 @@ func openInternet(ctx context.Context, list []exchanger) (*internet, error) {
 			n.zones.TLSA(x.host, n.farm.Port, policytest.TLSA(certs[i].Leaf, 3, 1, 1))
 		}
 	}
-	if err := n.zones.Start(ctx); err != nil {
+	if n.web, err = policytest.StartSTS(ctx, n.ca); err != nil {
 		return nil, errors.Join(err, n.farm.Close())
 	}
+	if err := n.zones.Start(ctx); err != nil {
+		return nil, errors.Join(err, n.farm.Close(), n.web.Close())
+	}
 	return n, nil
+}
+
+// publish announces an MTA-STS policy for a domain under an id (RFC 8461 3.1, 3.2).
+func (n *internet) publish(domain, id, policy string) {
+	n.zones.Remove("_mta-sts."+domain, "TXT")
+	n.zones.TXT("_mta-sts."+domain, "v=STSv1; id="+id+";")
+	n.zones.A("mta-sts."+domain, n.web.Addr().Addr().String())
+	n.web.Set(domain, policy)
+}
+
+// stsPolicy is the text of a policy.
+func stsPolicy(mode string, patterns ...string) string {
+	text := "version: STSv1\r\nmode: " + mode + "\r\n"
+	for _, p := range patterns {
+		text += "mx: " + p + "\r\n"
+	}
+	return text + "max_age: 604800\r\n"
 }
 
 // certificate issues what a kind of host must be given.
@@ -75,7 +96,7 @@ func (n *internet) certificate(host string, c relaytest.Certificate) tls.Certifi
 }
 
 // close ends hosts and DNS.
-func (n *internet) close() error { return errors.Join(n.farm.Close(), n.zones.Close()) }
+func (n *internet) close() error { return errors.Join(n.farm.Close(), n.zones.Close(), n.web.Close()) }
 
 // configure writes the configuration of a relay that lives in this internet, with
 // its data in dir. more is added at the end.

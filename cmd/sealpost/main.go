@@ -29,7 +29,9 @@ type cli struct {
 	Serve       serveCmd       `cmd:"" help:"Run the relay."`
 	Demo        demoCmd        `cmd:"" help:"Run a private internet on loopback: relay, signed DNS, receivers of every kind, sample invitations."`
 	CheckConfig checkConfigCmd `cmd:"" name:"check-config" help:"Validate a configuration file."`
+	Explain     explainCmd     `cmd:"" help:"Say how mail to a domain is protected, and why."`
 	Queue       queueCmd       `cmd:"" help:"Look at the queue of a running relay, and act on it."`
+	Memory      memoryCmd      `cmd:"" help:"Look at what a running relay remembers of hosts and MTA-STS policies, and make it forget."`
 	User        userCmd        `cmd:"" help:"Credentials of applications."`
 	Healthcheck healthCmd      `cmd:"" help:"Ask a running relay whether it is ready (for containers)."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`

@@ -238,6 +238,7 @@ func showAttempt(w io.Writer, a *relay.Attempt) {
 	if a.Failure != nil {
 		fmt.Fprintf(w, "\t%s\n", a.Failure.Error())
 	}
+	fmt.Fprintf(w, "in short\t%s\n", a.Summary())
 }
 
 func orDash(s string) string {

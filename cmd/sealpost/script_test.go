@@ -21,6 +21,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"host": scene((*scenario).host), "dns": scene((*scenario).dns), "start": scene((*scenario).start), "submit": scene((*scenario).submit),
 			"attempt": scene((*scenario).attempt), "trace": scene((*scenario).trace), "received": scene((*scenario).received),
+			"sts": scene((*scenario).sts), "disconnect": scene((*scenario).disconnect),
 			"noclear": scene((*scenario).noClear), "become": scene((*scenario).become), "reload": scene((*scenario).reload),
 		},
 	})
@@ -72,6 +73,19 @@ func (s *scenario) host(ts *testscript.TestScript, args []string) {
 // dns LINE: a record, or "unsigned ZONE", "bogus ZONE", "servfail NAME TYPE".
 func (s *scenario) dns(ts *testscript.TestScript, args []string) {
 	s.lines = append(s.lines, strings.Join(args, " "))
+}
+
+// sts DOMAIN ID MODE[:FAULT] PATTERN...: the domain's MTA-STS policy, from now on. Faults
+// are those of its policy host: 404, 503, 302, html, large, expired, self-signed, ...
+func (s *scenario) sts(ts *testscript.TestScript, args []string) {
+	if len(args) < 3 {
+		ts.Fatalf("usage: sts DOMAIN ID MODE[:FAULT] PATTERN...")
+	}
+	if s.w != nil {
+		s.w.announce(s.test(ts), args)
+		return
+	}
+	s.lines = append(s.lines, "sts "+strings.Join(args, " "))
 }
 
 // start [FILE]: DNS, hosts and relay, with FILE at the end of its configuration.
@@ -169,6 +183,11 @@ func (s *scenario) received(ts *testscript.TestScript, args []string) {
 			ts.Fatalf("%s took a message with TLS version %#x, want %s", args[0], m.TLS, args[2])
 		}
 	}
+}
+
+// disconnect HOST: the sessions that it has with the relay end, pooled ones among them.
+func (s *scenario) disconnect(_ *testscript.TestScript, args []string) {
+	s.w.farm.Host(args[0]).Disconnect()
 }
 
 // noclear HOST: no envelope was ever seen in clear there.

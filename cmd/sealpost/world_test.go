@@ -73,6 +73,8 @@ func newWorldWith(t tb, list []exchanger, more string, lines []string) *world {
 	for _, line := range lines {
 		line = strings.ReplaceAll(line, "IP", n.farm.Hosts[0].Addr().Addr().String())
 		switch f := strings.Fields(line); f[0] {
+		case "sts":
+			n.announce(t, f[1:])
 		case "unsigned":
 			n.zones.Zone(f[1], policytest.Unsigned)
 		case "bogus":
@@ -93,6 +95,24 @@ func newWorldWith(t tb, list []exchanger, more string, lines []string) *world {
 	return startWorld(t, n, dir, more, "")
 }
 
+// announce publishes an MTA-STS policy: DOMAIN ID MODE[:FAULT] PATTERN...
+func (n *internet) announce(t tb, args []string) {
+	t.Helper()
+	mode, fault, _ := strings.Cut(args[2], ":")
+	text := stsPolicy(mode, args[3:]...)
+	n.publish(args[0], args[1], text)
+	faults := map[string]policytest.STSFault{
+		"": policytest.STSGood, "404": policytest.STSNotFound, "503": policytest.STSUnavailable, "302": policytest.STSRedirect,
+		"html": policytest.STSHTML, "large": policytest.STSTooLarge, "expired": policytest.STSExpired,
+		"self-signed": policytest.STSSelfSigned, "wrong-name": policytest.STSWrongName, "reset": policytest.STSReset, "tls1.1": policytest.STSOldTLS,
+	}
+	f, ok := faults[fault]
+	if !ok {
+		t.Fatalf("no fault of a policy host is called %q", fault)
+	}
+	n.web.SetFault(args[0], text, f)
+}
+
 // startWorld starts a relay in an internet, with its data in dir; listener is added
 // to its [[submission]].
 func startWorld(t tb, n *internet, dir, more, listener string) *world {
@@ -105,7 +125,7 @@ func startWorld(t tb, n *internet, dir, more, listener string) *world {
 	}
 	log := newLog(t.Output())
 	log.set(cfg.Server.Log)
-	if w.house, err = openHouse(cfg, seams{log: log.Logger, observer: w}); err != nil {
+	if w.house, err = openHouse(cfg, seams{log: log.Logger, observer: w, stsPort: n.web.Addr().Port()}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -32,6 +32,7 @@ func FuzzCompose(f *testing.F) {
 		rcpt.ORcpt, rcpt.Address.Local, rcpt.Last.Reply.Text = orcpt, local, text
 		rcpt.Last.Reply.Status = text
 		rcpt.Last.Failure = &policy.Failure{Reason: policy.Reason(bits), Detail: detail, Status: detail}
+		rcpt.Last.Why = detail
 		if bits&64 != 0 {
 			rcpt.Last.Reply = nil
 		}
@@ -71,7 +72,7 @@ func checkShape(t *testing.T, d *queue.Draft, content []byte) {
 		for name, values := range group {
 			if !slices.Contains([]string{"Original-Envelope-Id", "Reporting-Mta", "Arrival-Date", "X-Sealpost-Message",
 				"Original-Recipient", "Final-Recipient", "Action", "Status", "Remote-Mta", "Diagnostic-Code",
-				"Last-Attempt-Date", "X-Sealpost-Reason"}, name) || len(values) != 1 {
+				"Last-Attempt-Date", "X-Sealpost-Reason", "X-Sealpost-Decision"}, name) || len(values) != 1 {
 				t.Errorf("status field %q: %q", name, values)
 			}
 		}

@@ -395,6 +395,7 @@ func TestInternalFaultStaysInside(t *testing.T) {
 	n := notice()
 	n.Recipients[0].Last.Reply = nil
 	n.Recipients[0].Last.Failure = &policy.Failure{Reason: policy.Internal, Detail: "open /var/secret: nil map"}
+	n.Recipients[0].Last.Why = "secret words"
 	_, content := compose(t, n)
 	if bytes.Contains(content, []byte("secret")) {
 		t.Errorf("the text of an internal fault went out:\n%s", content)
@@ -408,7 +409,7 @@ func TestInjection(t *testing.T) {
 	n.Message.EnvelopeID = evil
 	n.Recipients[0].ORcpt = "rfc822;" + evil
 	n.Recipients[0].Last.Reply.Text = evil
-	n.Recipients[0].Last.Failure.Detail = evil
+	n.Recipients[0].Last.Failure.Detail, n.Recipients[0].Last.Why = evil, evil
 	n.Original = []byte("Message-ID: <a@b>\r\n\tevil: yes\r\nSubject: s\r\n\r\n")
 	_, content := compose(t, n)
 	o := open(t, content)

@@ -54,6 +54,8 @@ func goldens() map[string]func(*queue.Notice) {
 				Reason: policy.CertificateUntrusted, Host: "mx1.example.net",
 				Detail: "floor verified, set by the message; the certificate is self-signed",
 			}}
+			n.Recipients[0].Last.Why = "Wanted level verified or better, asked for by the message. mx1.example.net: nobody trusted vouches for the host's certificate, " +
+				"so no more than level encrypted was reached; mx2.example.net: the host does not offer STARTTLS."
 			second := n.Recipients[0]
 			second.Address.Local, second.Last = "alice.with.a.long.name", nil
 			n.Recipients = append(n.Recipients, second)

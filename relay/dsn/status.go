@@ -90,6 +90,9 @@ func (r *report) recipientFields(b *bytes.Buffer, rcpt *queue.Recipient) {
 	}
 	if f := failure(rcpt.Last); f != nil {
 		field(b, "X-Sealpost-Reason", f.Reason.String())
+		if rcpt.Last.Why != "" && f.Reason != policy.Internal {
+			folded(b, "X-Sealpost-Decision", r.clean(cut(rcpt.Last.Why)))
+		}
 	}
 }
 

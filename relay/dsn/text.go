@@ -69,6 +69,9 @@ func (r *report) recipientText(b *bytes.Buffer, rcpt *queue.Recipient) {
 		item("What happened", "the host took the message")
 	} else if f := last.Failure; f != nil {
 		item("What happened", happened(rcpt, f))
+		if last.Why != "" && f.Reason != policy.Internal {
+			item("How it was decided", cut(last.Why)) // policy: rule, source of the floor, what the hosts offered
+		}
 	}
 	if last.Host != "" {
 		item("Mail host", string(last.Host))

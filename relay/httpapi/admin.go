@@ -27,6 +27,10 @@ func (s *Server) admin() http.Handler {
 		mux.HandleFunc("POST /admin/queue/{verb}", s.act)
 	}
 	mux.HandleFunc("GET /admin/attempts", s.attempts)
+	mux.HandleFunc("GET /admin/explain", s.explain)
+	mux.HandleFunc("GET /admin/memory/hosts", s.listHosts)
+	mux.HandleFunc("GET /admin/memory/policies", s.listPolicies)
+	mux.HandleFunc("POST /admin/memory/forget", s.forget)
 	return withProblems(mux)
 }
 

@@ -19,6 +19,10 @@
 //	GET  /admin/queue/{id}        one message's envelopes
 //	POST /admin/queue/{verb}      retry, hold, release, drop what matches: {"matched":n}
 //	GET  /admin/attempts          the latest attempts, as JSON lines
+//	GET  /admin/explain           how mail to ?domain= is treated, and why; &probe=true asks its hosts
+//	GET  /admin/memory/hosts      what is remembered of hosts, as JSON lines
+//	GET  /admin/memory/policies   the cached MTA-STS policies, as JSON lines
+//	POST /admin/memory/forget     forgets a host or a domain's policy: ?name=
 //
 // The filter of the admin API is in the query: id, domain, sender, state, reason,
 // older_than, limit; for POST also dry_run. GET /admin/attempts takes msg and limit;

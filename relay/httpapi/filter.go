@@ -59,14 +59,16 @@ func parseLimit(s string) (int, error) {
 	return n, nil
 }
 
-func parseTruth(s string) (bool, error) {
+func parseTruth(s string) (bool, error) { return parseTruthOf("dry_run", s) }
+
+func parseTruthOf(key, s string) (bool, error) {
 	switch s {
 	case "", "false", "0":
 		return false, nil
 	case "true", "1":
 		return true, nil
 	default:
-		return false, fmt.Errorf("dry_run %q: use true or false", s)
+		return false, fmt.Errorf("%s %q: use true or false", key, s)
 	}
 }
 

@@ -55,6 +55,10 @@ type Options struct {
 	Metrics  http.Handler // nil: no /metrics
 	Queue    Queue        // nil: no admin API, no queue on the page
 	Recorder *Recorder    // nil: no attempts
+	// Explainer, HostMemory and PolicyMemory are for the operator's questions; nil: not available.
+	Explainer    Explainer
+	HostMemory   HostMemory
+	PolicyMemory PolicyMemory
 	// Live are the checks of /healthz: the loops run. Ready are those of /readyz.
 	Live, Ready []Check
 	// Warnings is asked for what the page should say first; nil: nothing.

@@ -198,6 +198,7 @@ func TestTargetFieldsAreKnown(t *testing.T) {
 		"Rungs": "key: the step's", "Route": "taken from the step",
 		"Floor": "not looked at", "Basis": "not looked at", "Preference": "not looked at", "RequireTLS": "not looked at",
 		"Later": "not looked at", "MinTLS": "not looked at: Judge does",
+		"Rule": "not looked at", "OnUnmet": "not looked at", "Barred": "never opened", "Expect": "not looked at",
 	}
 	for f := range reflect.TypeFor[policy.Target]().Fields() {
 		if name := f.Name; known[name] == "" {
