@@ -8,24 +8,43 @@ import (
 	"time"
 )
 
-// anyRules are rulesets with as many mistakes as they can have.
+// anyRules are rulesets with every kind of mistake, each of them seldom, so that many have none.
 func (d *dealer) anyRules() *Ruleset {
+	seldom := func() bool { return d.next()%16 == 15 }
 	rule := func(name string) Rule {
-		r := Rule{Name: name, Floor: Level(d.next() % 7), OnUnmet: OnUnmet(d.next() % 3), Hold: time.Duration(d.next()%4) * time.Hour,
+		r := Rule{Name: name, Floor: Level(d.next()%6 + 1), OnUnmet: OnUnmet(d.next()%2 + 1), Hold: time.Duration(d.next()%4) * time.Hour,
 			MinTLS: [...]uint16{0, 0, tls.VersionTLS12, tls.VersionTLS13}[d.next()%4]}
-		for range d.next() % 3 {
-			r.Fallback = append(r.Fallback, Fallback{To: Level(d.next()%3 + 1), After: time.Duration(d.next()%4) * time.Hour, MinTries: int(d.next() % 3)})
+		if seldom() {
+			r.Floor, r.OnUnmet = Unset, OnUnmetUnset
+		}
+		due := Fallback{}
+		for _, to := range [...]Level{Legacy, Plaintext} {
+			if due.To = to; (to >= r.Floor && to >= r.Least(to)) == seldom() || d.next()%4 == 0 {
+				continue
+			}
+			due.After, due.MinTries = due.After+time.Duration(d.next()%3)*time.Hour, due.MinTries+int(d.next()%3)
+			if seldom() {
+				due.After = 0
+			}
+			r.Fallback = append(r.Fallback, due)
 		}
 		if d.next()%3 == 0 {
-			r.Ignore, r.Reason, r.Expires = Promise(d.next()%4), [...]string{"", "any"}[d.next()%2], proveNow().Add(time.Duration(d.next()%3)*time.Hour)
+			r.Ignore, r.Reason, r.Expires = Promise(d.next()%4), "any", proveNow().Add(time.Duration(d.next()%3)*time.Hour)
+			if seldom() {
+				r.Reason = ""
+			}
 		}
 		return r
 	}
-	set := &Ruleset{Default: rule("default"), DANE: d.yes(), InsecureMXDANE: d.yes(), MTASTS: d.yes()}
+	set := &Ruleset{Default: rule("default"), DANE: !seldom(), InsecureMXDANE: d.yes(), MTASTS: !seldom()}
+	set.Default.Ignore = 0
 	for range d.next() % 4 {
 		r := rule("rule")
-		r.Match = Match{Domains: [][]string{nil, {"example.org"}, {".org"}, {"a.example"}}[d.next()%4], Senders: [][]string{nil, {"s.example"}}[d.next()%2],
+		r.Match = Match{Domains: [][]string{nil, {"example.org"}, {".org"}, {"a.example", "example.org"}}[d.next()%4], Senders: [][]string{nil, {"s.example"}}[d.next()%2],
 			MX: [][]string{nil, {".example.org"}, {"mx1.example.org"}}[d.next()%3]}
+		if len(r.Match.Domains) == 0 && !seldom() {
+			r.Ignore = 0
+		}
 		set.Rules = append(set.Rules, r)
 	}
 	return set
@@ -36,9 +55,13 @@ func (d *dealer) anyRules() *Ruleset {
 // around a promise. The checks are a second time those of [trial.broken], by other means: a
 // mistake in Decide would have to be made in both.
 func FuzzProve(f *testing.F) {
-	f.Add([]byte("whatever this is made into, it must hold"), uint64(1))
-	f.Add([]byte{1, 1, 1, 0, 1, 1, 0, 0, 1, 1, 1, 0}, uint64(2))
-	f.Add([]byte{3, 1, 1, 0, 0, 1, 1, 1, 1, 2, 1, 1, 4, 1, 0, 0, 1}, uint64(3))
+	for i := range uint64(60) { // half of them make a ruleset without a flaw
+		dice, seed := rand.New(rand.NewPCG(i, 3)), make([]byte, 90)
+		for k := range seed {
+			seed[k] = byte(dice.Uint32())
+		}
+		f.Add(seed, i)
+	}
 	f.Fuzz(func(t *testing.T, seed []byte, luck uint64) {
 		d := dealer(seed)
 		set := d.anyRules()
@@ -47,7 +70,7 @@ func FuzzProve(f *testing.F) {
 		}
 		dice := rand.New(rand.NewPCG(luck, 1))
 		for range 200 {
-			seed := make(dealer, 80)
+			seed := make(dealer, 250)
 			for i := range seed {
 				seed[i] = byte(dice.Uint32())
 			}
@@ -65,7 +88,13 @@ func misbehave(t *testing.T, set *Ruleset, d *dealer) {
 	}
 	facts.STS = STS{Mode: STSMode(d.next() % 4), MX: []string{[...]string{"*.example.org", "mx1.example.org", "no.example"}[d.next()%3]}}
 	q := Query{Domain: "example.org", Sender: [...]string{"", "s.example"}[d.next()%2], Age: time.Duration(d.next()%5) * time.Hour, Tries: int(d.next() % 4),
-		Message: Level(d.next() % 7), Account: Level(d.next() % 7), RequireTLS: d.next()%4 == 0, TLSOff: d.next()%4 == 0, Now: proveNow()}
+		RequireTLS: d.next()%4 == 1, TLSOff: d.next()%4 == 1, Now: proveNow()}
+	if d.next()%4 == 1 {
+		q.Message, q.Account = Level(d.next()%7), Level(d.next()%7)
+	}
+	if d.next()%4 > 0 {
+		facts.MX.Answer, facts.NullMX = Records, false
+	}
 	plan := Decide(&facts, set, &q)
 	w := plan.Walk()
 	for s, ok := w.Next(); ok; s, ok = w.Next() {
@@ -82,8 +111,9 @@ func misbehave(t *testing.T, set *Ruleset, d *dealer) {
 		}
 		level, failure := s.Judge(e)
 		switch {
-		case d.next()%3 == 0:
-			w.Report(s, Result{Failure: &Failure{Reason: Reason(d.next()) % reasonCount}, Secured: d.yes() && s.Rung != Clear})
+		case s.Rung != Clear && d.next()%4 > 0: // mostly in a way that leads down
+			reason := [...]Reason{STARTTLSMissing, HandshakeVersion, STARTTLSRefused, Reason(d.next()) % reasonCount}[d.next()%4]
+			w.Report(s, Result{Failure: &Failure{Reason: reason}, Secured: d.next()%8 == 1})
 			continue
 		case failure != nil:
 			w.Report(s, Result{Failure: failure, Level: level})
