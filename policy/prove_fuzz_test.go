@@ -84,7 +84,7 @@ func misbehave(t *testing.T, set *Ruleset, d *dealer) {
 	facts := d.facts()
 	for i := range facts.Hosts {
 		facts.Hosts[i].TLSA.Asked = facts.Hosts[i].TLSA.Asked && facts.Hosts[i].TLSA.Answer != NoName
-		facts.Hosts[i].V4.Memory = Memory{Good: int(d.next() % 5), GoodAt: proveNow(), Last: Level(d.next() % 7), LastSeen: proveNow()}
+		facts.Hosts[i].V4.Memory = Memory{Good: int(d.next() % 5), GoodAt: proveNow(), GoodBefore: [2]time.Time{proveNow(), proveNow()}, Last: Level(d.next() % 7), LastSeen: proveNow()}
 	}
 	facts.STS = STS{Mode: STSMode(d.next() % 4), MX: []string{[...]string{"*.example.org", "mx1.example.org", "no.example"}[d.next()%3]}}
 	q := Query{Domain: "example.org", Sender: [...]string{"", "s.example"}[d.next()%2], Age: time.Duration(d.next()%5) * time.Hour, Tries: int(d.next() % 4),

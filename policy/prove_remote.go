@@ -169,12 +169,12 @@ func domainKinds() []domainKind {
 		{"whose host was good for TLS before", func(f *Facts, _ *Rule) { remembered(f, good(f)) }, []pledge{hold}},
 		{"whose host was good for TLS until lately", func(f *Facts, _ *Rule) {
 			m := good(f)
-			m.WeakSince, m.Last = f.At, Plaintext
+			m.WeakSince, m.WeakAt, m.Last = f.At, f.At, Plaintext
 			remembered(f, m)
 		}, []pledge{hold}},
 		{"whose host was good for TLS, and has been worse for longer than the hold", func(f *Facts, r *Rule) {
 			m := good(f)
-			m.WeakSince, m.ClassicalUntil = f.At.Add(-r.Hold), f.At.Add(time.Hour)
+			m.WeakSince, m.WeakAt, m.ClassicalUntil = f.At.Add(-r.Hold), f.At, f.At.Add(time.Hour)
 			remembered(f, m)
 		}, nil},
 		{"without MX records, with TLSA records", func(f *Facts, _ *Rule) { f.Implicit = true; records(f, 32) }, []pledge{dane}},
@@ -210,7 +210,7 @@ func others(f *Facts, mode STSMode) {
 }
 
 func good(f *Facts) Memory {
-	return Memory{Best: Verified, BestAt: f.At, Last: Encrypted, LastSeen: f.At, Good: memoryGood, GoodAt: f.At}
+	return Memory{Best: Verified, BestAt: f.At, Last: Encrypted, LastSeen: f.At, Good: memoryGood, GoodAt: f.At, GoodBefore: [memoryGood - 1]time.Time{f.At, f.At}}
 }
 
 func remembered(f *Facts, m Memory) {
