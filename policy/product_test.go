@@ -119,7 +119,7 @@ func TestProduct(t *testing.T) {
 						}
 						p := Decide(&s.facts, &s.rules, &s.query)
 						checkPromises(t, &s, &p, strings.Join(names, " "))
-						fmt.Fprintf(&b, "%s: %s\n", strings.Join(names, " "), verdict(&p))
+						fmt.Fprintf(&b, "%s: %s\n", strings.Join(names, " "), judged(&p))
 						count++
 					}
 				}
@@ -157,8 +157,8 @@ func newScene() scene {
 	return s
 }
 
-// verdict is a decision about the only host in a few words.
-func verdict(p *Plan) string {
+// judged is a decision about the only host in a few words.
+func judged(p *Plan) string {
 	t := &p.Targets[0]
 	if p.Refusal != nil {
 		until := "defer"
