@@ -29,12 +29,9 @@ type Unbound struct {
 // anchor is the root of z; it keeps nothing for longer than a second. It runs until
 // ctx ends or Close is called. The error is ErrNoUnbound where there is none.
 func StartUnbound(ctx context.Context, z *Zones) (*Unbound, error) {
-	path, err := exec.LookPath("unbound")
-	if err != nil {
-		path = "/usr/sbin/unbound" // often not in the PATH of a user
-		if _, err := os.Stat(path); err != nil {
-			return nil, ErrNoUnbound
-		}
+	path := findUnbound()
+	if path == "" {
+		return nil, ErrNoUnbound
 	}
 	var last error
 	for range 3 { // the port is free when we look, and may be gone when unbound does
@@ -45,6 +42,24 @@ func StartUnbound(ctx context.Context, z *Zones) (*Unbound, error) {
 		last = err
 	}
 	return nil, last
+}
+
+// findUnbound looks on the path, where the package puts it, and among the parts that
+// .ci/parts unpacks; "" when it is nowhere.
+func findUnbound() string {
+	if path, err := exec.LookPath("unbound"); err == nil {
+		return path
+	}
+	parts := os.Getenv("SEALPOST_PARTS")
+	if cache, err := os.UserCacheDir(); parts == "" && err == nil {
+		parts = filepath.Join(cache, "sealpost-test")
+	}
+	for _, path := range []string{"/usr/sbin/unbound", filepath.Join(parts, "usr/sbin/unbound")} {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return ""
 }
 
 func startUnbound(ctx context.Context, path string, z *Zones) (*Unbound, error) {
@@ -123,6 +138,7 @@ func (z *Zones) unboundConf(port string) string {
   do-ip6: no
   qname-minimisation: no
   rrset-roundrobin: no
+  ede: yes
   local-zone: "test." nodefault
   local-zone: "invalid." nodefault
   local-zone: "localhost." nodefault
