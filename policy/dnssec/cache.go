@@ -66,6 +66,14 @@ func (c *cache) put(q question, a answer) {
 	c.entries[q] = c.recent.PushFront(&entry{q, a, c.now().Add(a.ttl)})
 }
 
+// flush forgets everything.
+func (c *cache) flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.entries)
+	c.recent.Init()
+}
+
 // drop takes an entry out. c.mu is held.
 func (c *cache) drop(el *list.Element) {
 	c.recent.Remove(el)

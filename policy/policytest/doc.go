@@ -18,7 +18,8 @@
 //
 // Each zone has one ECDSA P-256 key, a DS in its parent, and signs when it is asked;
 // denials come from the true NSEC chain (RFC 4034 4, RFC 4035 3.1.3), so that a
-// validator tells "no such name" from "no such type".
+// validator tells "no such name" from "no such type"; or from NSEC3, with opt-out or
+// without (RFC 5155 7.2). What DNSSEC can go wrong by is a [Security] of a zone.
 //
 // It is not a DNS server for the world: it listens on 127.0.0.1 only.
 package policytest

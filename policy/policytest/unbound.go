@@ -29,7 +29,7 @@ type Unbound struct {
 // anchor is the root of z; it keeps nothing for longer than a second. It runs until
 // ctx ends or Close is called. The error is ErrNoUnbound where there is none.
 func StartUnbound(ctx context.Context, z *Zones) (*Unbound, error) {
-	path := unboundPath()
+	path := findUnbound()
 	if path == "" {
 		return nil, ErrNoUnbound
 	}
@@ -44,9 +44,9 @@ func StartUnbound(ctx context.Context, z *Zones) (*Unbound, error) {
 	return nil, last
 }
 
-// unboundPath looks on the path, where it often is without being on the path of a
-// user, and among the parts that .ci/parts unpacks; "" where there is none.
-func unboundPath() string {
+// findUnbound looks on the path, where the package puts it, and among the parts that
+// .ci/parts unpacks; "" when it is nowhere.
+func findUnbound() string {
 	if path, err := exec.LookPath("unbound"); err == nil {
 		return path
 	}
@@ -138,6 +138,7 @@ func (z *Zones) unboundConf(port string) string {
   do-ip6: no
   qname-minimisation: no
   rrset-roundrobin: no
+  ede: yes
   local-zone: "test." nodefault
   local-zone: "invalid." nodefault
   local-zone: "localhost." nodefault
