@@ -29,7 +29,7 @@ type fakeHost struct {
 	open     map[policy.Rung]policy.Reason // failures to open, by rung
 	version  uint16                        // of TLS; 0: TLS 1.3
 	peer     policy.Peer
-	stuck    bool // opening takes until the caller has had enough
+	stuck    bool                     // opening takes until the caller has had enough
 	replies  map[string]policy.Reason // by local part; missing: accepted
 	code     int                      // of refusing replies; 0: no reply
 	quits    int
