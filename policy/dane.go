@@ -90,9 +90,8 @@ func (r TLSARecord) matches(c *x509.Certificate) bool {
 // under 1024 bits are refused at any level of security; certificates and keys that
 // crypto/x509 cannot parse (negative serial numbers, Ed448) make a full record
 // unusable; issuer and subject must be equal to the octet (RFC 5280 7.1 would fold
-// case); critical name constraints on directory names are unknown; self-issued
-// certificates count for the path length (RFC 5280 4.2.1.9); of several CNs the last
-// counts; no more than a hundred signatures are checked. Laxer: every way to the
+// case); critical name constraints on directory names are unknown; of several CNs the
+// last counts; no more than a hundred signatures are checked. Laxer: every way to the
 // anchor is tried, not the first; usage any will do (RFC 5280 4.2.1.12); "*.org" is a
 // wildcard like others (RFC 7672 3.2.3 sets no limit). As Postfix sets it and not as it
 // is by default: DANE-EE looks at no names (RFC 7672 3.2.1), and "m*.example.org" is
