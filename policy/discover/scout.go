@@ -112,6 +112,7 @@ type Scout struct {
 type kept struct {
 	facts policy.Facts
 	until time.Time
+	epoch uint64 // of the resolver, when they were asked for
 }
 
 // New makes a scout. The error is about RelayHost or a missing Resolver.
@@ -274,6 +275,7 @@ func (s *Scout) lookUp(ctx context.Context, d policy.Domain) policy.Facts {
 	}
 	var test sync.WaitGroup
 	test.Go(func() { s.o.Resolver.Believed(ctx) }) // the first self-test, beside our own lookups
+	epoch := s.o.Resolver.Epoch()
 	g := &gathering{scout: s, ttl: s.o.MaxAge}
 	f := g.facts(ctx, d)
 	test.Wait()
@@ -281,7 +283,7 @@ func (s *Scout) lookUp(ctx context.Context, d policy.Domain) policy.Facts {
 	if g.failed {
 		age = s.o.FailedAge
 	}
-	s.keep(d, f, age)
+	s.keep(d, f, age, epoch)
 	return f
 }
 
@@ -289,12 +291,12 @@ func (s *Scout) cached(d policy.Domain) (policy.Facts, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k, ok := s.cache[d]
-	return k.facts, ok && time.Now().Before(k.until)
+	return k.facts, ok && time.Now().Before(k.until) && k.epoch == s.o.Resolver.Epoch()
 }
 
 // keep puts facts into the cache. When it is full, what is over goes first, and
 // then whatever comes.
-func (s *Scout) keep(d policy.Domain, f policy.Facts, age time.Duration) {
+func (s *Scout) keep(d policy.Domain, f policy.Facts, age time.Duration, epoch uint64) {
 	if age <= 0 || s.o.MaxAge < 0 {
 		return
 	}
@@ -314,7 +316,7 @@ func (s *Scout) keep(d policy.Domain, f policy.Facts, age time.Duration) {
 		}
 		delete(s.cache, old)
 	}
-	s.cache[d] = kept{f, now.Add(min(age, s.o.MaxAge))}
+	s.cache[d] = kept{f, now.Add(min(age, s.o.MaxAge)), epoch}
 }
 
 // Forget drops what is cached about a domain: the next Facts asks again, as far as

@@ -101,11 +101,9 @@ func (r *Resolver) resolve(ctx context.Context, q question, finish func(answer) 
 		}
 		ctx, cancel := context.WithTimeout(r.lifetime, r.deadline)
 		defer cancel()
-		epoch := r.Epoch()
+		age := r.cache.age()
 		a := finish(r.follow(ctx, q))
-		if epoch == r.Epoch() { // else it may be from before
-			r.cache.put(q, a)
-		}
+		r.cache.put(q, a, age)
 		return a, nil
 	})
 	select {

@@ -32,7 +32,7 @@ func newLab(t *testing.T, change func(*limits)) *lab {
 	z.MX("good.example", 10, "mx.good.example")
 	z.A("mx.good.example", "192.0.2.1")
 	log := new(syncBuffer)
-	r, err := New(Options{Servers: []string{z.Addr()}, Timeout: 50 * time.Millisecond, Deadline: time.Second,
+	r, err := New(Options{Servers: []string{z.Addr()}, Timeout: 200 * time.Millisecond, Deadline: 5 * time.Second,
 		Logger: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
