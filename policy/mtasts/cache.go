@@ -15,7 +15,7 @@ const (
 	defaultFetchWait = 20 * time.Second
 	defaultDomains   = 50000
 	maxWeight        = 64 << 20 // octets of patterns that are kept of all domains
-	maxFetches       = 64 // policy hosts that are asked at once
+	maxFetches       = 64       // policy hosts that are asked at once
 	recordPrefix     = "_mta-sts."
 
 	backOff    = 5 * time.Minute // RFC 8461 3.3: after a failed fetch, per id
