@@ -194,6 +194,8 @@ func checkPromises(t *testing.T, s *scene, p *Plan, name string) {
 		t.Errorf("%s: RFC 7672 2.2: clear text against TLSA records", name)
 	case ignored&PromiseMTASTS == 0 && enforce && clear:
 		t.Errorf("%s: RFC 8461 5: clear text against an enforced policy", name)
+	case ignored&PromiseMTASTS == 0 && enforce && target.Barred == nil && target.Floor.Level != DANE && target.Route&RouteSTS == 0:
+		t.Errorf("%s: RFC 8461 5: a host that the policy does not list, and no DANE", name)
 	case ignored&PromiseMTASTS == 0 && enforce && target.Barred == nil && target.Floor.Level < Verified:
 		t.Errorf("%s: RFC 8461 5: floor %v against an enforced policy", name, target.Floor)
 	}

@@ -4,7 +4,8 @@ import "slices"
 
 // promises raises a target's floor by what the domain promises about the host, and sets
 // what the handshake needs; or it bars the host (policy: floors). DANE decides for its
-// hosts; a host without usable TLSA records falls under MTA-STS.
+// hosts; a host without usable TLSA records falls under MTA-STS, and so does one to which
+// no secure MX answer led: whoever forges the MX has TLSA records too.
 func (d *decider) promises(t *Target, h *Host, rule *Rule) {
 	ignored := rule.overrides(d.query.Now)
 	if d.rules.DANE && d.dane(t, h, rule, ignored&PromiseDANE != 0) || t.Barred != nil {
@@ -28,8 +29,8 @@ func (d *decider) promised(t *Target, floor Floor, by Basis, why string) {
 	}
 }
 
-// dane follows the host's TLSA records. It reports whether DANE decides here, so that
-// MTA-STS has no say (RFC 8461 2).
+// dane follows the host's TLSA records. It reports whether DANE decides here alone, so
+// that MTA-STS has no say (RFC 8461 2).
 func (d *decider) dane(t *Target, h *Host, rule *Rule, ignored bool) bool {
 	insecureMX := !d.facts.MX.Secure && !d.facts.Implicit && !d.facts.Operator
 	known := h.V4.Memory.KnownDANE(d.query.Now) || h.V6.Memory.KnownDANE(d.query.Now)
@@ -75,8 +76,11 @@ func (d *decider) dane(t *Target, h *Host, rule *Rule, ignored bool) bool {
 			"TLSA records, and the DNSSEC self-test failed: they must match, and dane is not claimed")
 	default:
 		d.promised(t, Floor{Level: DANE, Needs: NeedTLSA}, BasisDANE, "TLSA records: dane")
+		return true
 	}
-	return true
+	// The records prove the peer and not the route: they must match (RFC 8461 2 MUST NOT),
+	// and a policy in enforce mode must list the host all the same (RFC 8461 5).
+	return false
 }
 
 // sts follows the domain's MTA-STS policy at a host (RFC 8461 5).

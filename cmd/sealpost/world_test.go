@@ -39,6 +39,8 @@ type world struct {
 	ports [2]string // submission, HTTP
 	// listener is more configuration of the submission listener.
 	listener string
+	// resolver is the one to ask; "": the zones themselves.
+	resolver string
 
 	mu       sync.Mutex
 	attempts []*relay.Attempt
@@ -117,7 +119,15 @@ func (n *internet) announce(t tb, args []string) {
 // to its [[submission]].
 func startWorld(t tb, n *internet, dir, more, listener string) *world {
 	t.Helper()
-	w := &world{internet: n, dir: dir, news: make(chan struct{}), listener: listener}
+	w := &world{internet: n, dir: dir, listener: listener}
+	w.start(t, more)
+	return w
+}
+
+// start starts the relay; it ends with the test.
+func (w *world) start(t tb, more string) {
+	t.Helper()
+	w.news = make(chan struct{})
 	w.ports = [2]string{loopbackPort(0, true), loopbackPort(0, true)}
 	cfg, err := w.load(more)
 	if err != nil {
@@ -125,7 +135,7 @@ func startWorld(t tb, n *internet, dir, more, listener string) *world {
 	}
 	log := newLog(t.Output())
 	log.set(cfg.Server.Log)
-	if w.house, err = openHouse(cfg, seams{log: log.Logger, observer: w, stsPort: n.web.Addr().Port()}); err != nil {
+	if w.house, err = openHouse(cfg, seams{log: log.Logger, observer: w, stsPort: w.web.Addr().Port()}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -137,11 +147,16 @@ func startWorld(t tb, n *internet, dir, more, listener string) *world {
 			t.Errorf("the relay ended with: %v", err)
 		}
 	})
-	return w
 }
 
 // secureWorld is startWorld with STARTTLS at its submission.
 func secureWorld(t tb, n *internet, more string) *world {
+	t.Helper()
+	return secureWorldAt(t, n, "", more)
+}
+
+// secureWorldAt is secureWorld with another resolver than the zones.
+func secureWorldAt(t tb, n *internet, resolver, more string) *world {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sealpost")
 	if err != nil {
@@ -154,8 +169,10 @@ func secureWorld(t tb, n *internet, more string) *world {
 			t.Fatal(err)
 		}
 	}
-	return startWorld(t, n, dir, more, fmt.Sprintf("tls = \"starttls\"\ncert_file = %q\nkey_file = %q\n",
-		filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")))
+	w := &world{internet: n, dir: dir, resolver: resolver}
+	w.listener = fmt.Sprintf("tls = \"starttls\"\ncert_file = %q\nkey_file = %q\n", filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"))
+	w.start(t, more)
+	return w
 }
 
 // load writes and reads the relay's configuration, with more at its end.
@@ -165,6 +182,9 @@ func (w *world) load(more string) (*config.Config, error) {
 		return nil, err
 	}
 	text = strings.Replace(text, "[http]", w.listener+"\n[http]", 1)
+	if w.resolver != "" {
+		text = strings.Replace(text, w.zones.Addr(), w.resolver, 1)
+	}
 	path := filepath.Join(w.dir, "sealpost.toml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return nil, err

@@ -27,15 +27,17 @@ type Unbound struct {
 
 // StartUnbound runs a real unbound in front of z, which serves already. Its trust
 // anchor is the root of z; it keeps nothing for longer than a second. It runs until
-// ctx ends or Close is called. The error is ErrNoUnbound where there is none.
-func StartUnbound(ctx context.Context, z *Zones) (*Unbound, error) {
+// ctx ends or Close is called. The error is ErrNoUnbound where there is none. When the
+// server does not answer for a name, unbound shuns it for a while; zones in apart are
+// asked for as if of another server, so that the rest does not suffer.
+func StartUnbound(ctx context.Context, z *Zones, apart ...string) (*Unbound, error) {
 	path := findUnbound()
 	if path == "" {
 		return nil, ErrNoUnbound
 	}
 	var last error
 	for range 3 { // the port is free when we look, and may be gone when unbound does
-		u, err := startUnbound(ctx, path, z)
+		u, err := startUnbound(ctx, path, z, apart)
 		if err == nil {
 			return u, nil
 		}
@@ -62,7 +64,7 @@ func findUnbound() string {
 	return ""
 }
 
-func startUnbound(ctx context.Context, path string, z *Zones) (*Unbound, error) {
+func startUnbound(ctx context.Context, path string, z *Zones, apart []string) (*Unbound, error) {
 	udp, tcp, err := listenBoth()
 	if err != nil {
 		return nil, err
@@ -74,7 +76,7 @@ func startUnbound(ctx context.Context, path string, z *Zones) (*Unbound, error) 
 		return nil, err
 	}
 	file := filepath.Join(u.dir, "unbound.conf")
-	if err := os.WriteFile(file, []byte(z.unboundConf(port)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(z.unboundConf(port, apart)), 0o600); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(u.dir))
 	}
 	ctx, u.cancel = context.WithCancel(ctx)
@@ -118,9 +120,14 @@ func (u *Unbound) Close() error {
 	return os.RemoveAll(u.dir)
 }
 
-// unboundConf is the configuration: everything is asked of z, and validated.
-func (z *Zones) unboundConf(port string) string {
+// unboundConf is the configuration: everything is asked of z, and validated. Absences are
+// not derived from others that were proved (RFC 8198), so that every fault is met.
+func (z *Zones) unboundConf(port string, apart []string) string {
 	upstream := strings.Replace(z.Addr(), ":", "@", 1)
+	forward := ""
+	for _, name := range append([]string{"."}, apart...) {
+		forward += fmt.Sprintf("forward-zone:\n  name: %q\n  forward-addr: %s\n", name, upstream)
+	}
 	return fmt.Sprintf(`server:
   interface: 127.0.0.1
   port: %s
@@ -139,16 +146,14 @@ func (z *Zones) unboundConf(port string) string {
   qname-minimisation: no
   rrset-roundrobin: no
   ede: yes
+  aggressive-nsec: no
   local-zone: "test." nodefault
   local-zone: "invalid." nodefault
   local-zone: "localhost." nodefault
   cache-max-ttl: 1
   cache-max-negative-ttl: 1
   infra-host-ttl: 1
-forward-zone:
-  name: "."
-  forward-addr: %s
-remote-control:
+%sremote-control:
   control-enable: no
-`, port, strings.ReplaceAll(z.TrustAnchor(), "\t", " "), upstream)
+`, port, strings.ReplaceAll(z.TrustAnchor(), "\t", " "), forward)
 }
