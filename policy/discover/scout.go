@@ -39,6 +39,21 @@ type Observer interface {
 	LookedUp(source, result string)
 }
 
+// MTASTS knows the MTA-STS policies of domains. Implemented by mtasts.Cache, which
+// tells an Observer of its own about them.
+type MTASTS interface {
+	// Get returns what applies to a delivery now; from memory where a policy is kept.
+	Get(ctx context.Context, d policy.Domain) policy.STS
+	// Renew asks again, past what DNS caches hold, and reports whether another policy is
+	// in force now.
+	Renew(ctx context.Context, d policy.Domain) (policy.STS, bool)
+}
+
+// Memory knows what was seen of hosts. Implemented by policy/memory. It answers at once.
+type Memory interface {
+	Recall(host policy.Domain, ip6 bool) policy.Memory
+}
+
 // Sources returns every source that an Observer can hear of.
 func Sources() []string { return []string{"mx", "address", "tlsa"} }
 
@@ -67,6 +82,10 @@ type Options struct {
 	Port uint16
 	// NoTLSA leaves TLSA out: DANE is switched off.
 	NoTLSA bool
+	// MTASTS is asked for the policy at each Facts; nil: MTA-STS is switched off.
+	MTASTS MTASTS
+	// Memory is asked about each host at each Facts; nil: there is none.
+	Memory Memory
 	// Deadline is for all lookups of one domain; zero: 20 seconds.
 	Deadline time.Duration
 	// MaxAge bounds how long facts are kept; zero: 2 minutes. FailedAge is for facts
@@ -169,6 +188,60 @@ func (s *Scout) Facts(ctx context.Context, d policy.Domain) (policy.Facts, error
 	if err := ctx.Err(); err != nil {
 		return policy.Facts{}, err
 	}
+	next := s.policyDomain(d)
+	if next == "" {
+		return s.shared(ctx, d)
+	}
+	// The policy is not part of what is kept: its cache knows how long each is good.
+	sts := make(chan policy.STS, 1)
+	go func() { sts <- s.o.MTASTS.Get(ctx, next) }() // it ends with ctx
+	f, err := s.shared(ctx, d)
+	if err != nil {
+		return policy.Facts{}, err
+	}
+	select {
+	case f.STS = <-sts:
+	case <-ctx.Done():
+		return policy.Facts{}, ctx.Err()
+	}
+	return f, nil
+}
+
+// Renew implements relay.Scout.
+func (s *Scout) Renew(ctx context.Context, d policy.Domain) (policy.Facts, bool, error) {
+	next := s.policyDomain(d)
+	if next == "" {
+		f, err := s.Facts(ctx, d)
+		return f, false, err
+	}
+	sts, changed := s.o.MTASTS.Renew(ctx, next)
+	f, err := s.shared(ctx, d)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return policy.Facts{}, false, err
+	}
+	f.STS = sts
+	return f, changed, nil
+}
+
+// policyDomain is whose MTA-STS policy applies: that of the next hop, so a smart host's
+// in place of the recipient's (RFC 8461 3.4 MUST), never that of an alias' target. It is
+// empty when there can be none: an address has no policy.
+func (s *Scout) policyDomain(d policy.Domain) policy.Domain {
+	switch {
+	case s.o.MTASTS == nil, s.relay != nil && s.relay.ip.IsValid():
+		return ""
+	case s.relay != nil:
+		return s.relay.name
+	}
+	return d
+}
+
+// shared returns the facts that are kept, or looks them up, all but MTA-STS; hosts in an
+// order of the caller's own, with what is remembered of them now.
+func (s *Scout) shared(ctx context.Context, d policy.Domain) (policy.Facts, error) {
 	key := d
 	if s.relay != nil {
 		key = "" // the same for every domain
@@ -189,14 +262,14 @@ func (s *Scout) Facts(ctx context.Context, d policy.Domain) (policy.Facts, error
 		f.Domain, f.Expanded = d, d
 	}
 	f.Hosts = s.inOrder(f.Hosts)
+	if s.o.Memory != nil {
+		for i := range f.Hosts {
+			h := &f.Hosts[i]
+			h.V4.Memory, h.V6.Memory = s.o.Memory.Recall(h.Name, false), s.o.Memory.Recall(h.Name, true)
+		}
+	}
 	f.DNSSEC = s.o.Resolver.Believed(ctx)
 	return f, nil
-}
-
-// Renew implements relay.Scout.
-func (s *Scout) Renew(ctx context.Context, d policy.Domain) (policy.Facts, bool, error) {
-	f, err := s.Facts(ctx, d)
-	return f, false, err
 }
 
 // lookUp gathers the facts of a domain once for all that wait, and keeps them.

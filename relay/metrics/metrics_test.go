@@ -99,7 +99,7 @@ func TestTable(t *testing.T) {
 		case nameDowngrades: // 15 pairs go down, and other to other
 			want = (15 + 1) * len(r.axes[2].words)
 		case nameLookups: // three sources with answers, mta-sts with modes, other with all; each also "other"
-			want = 3*6 + 6 + 10
+			want = 3*6 + 8 + 12
 		}
 		if n != want {
 			t.Errorf("%s: %d series, want %d", r.name, n, want)
