@@ -145,6 +145,11 @@ func (f *Fetcher) get(ctx context.Context, host policy.Domain) ([]byte, error) {
 		return nil, err
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxPolicySize+1))
+	if err == nil {
+		// A server that hears us hang up may end its answer in good order while we still
+		// read: half a policy that looks whole.
+		err = ctx.Err()
+	}
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("the policy broke off after %d octets: %w", len(body), err)
