@@ -68,7 +68,7 @@ func (t *Target) tooWeak(level Level, e Evidence) *Failure {
 		Detail: "reached " + level.String() + ", the floor is " + t.Floor.String()}
 	if level >= Encrypted && e.Version >= t.MinTLS {
 		blame := e.WebPKI
-		if t.Floor.Needs&NeedTLSA != 0 {
+		if t.Floor.Needs&NeedTLSA != 0 && e.Peer&PeerTLSA == 0 {
 			blame = e.TLSA // RFC 8461 2: DANE's failure is final, whatever WebPKI says
 		}
 		if blame != nil {

@@ -130,17 +130,19 @@ func (f STSFault) answer(ctx context.Context, w http.ResponseWriter, r *http.Req
 
 // padded fills a policy up with an unknown key.
 func padded(body string, size int) string {
+	var b strings.Builder
+	b.WriteString(body)
 	if !strings.HasSuffix(body, "\n") {
-		body += "\n"
+		b.WriteByte('\n')
 	}
-	for len(body) < size {
-		n := min(size-len(body), 1000)
-		if left := size - len(body) - n; left > 0 && left < 10 {
+	for b.Len() < size {
+		n := min(size-b.Len(), 1000)
+		if left := size - b.Len() - n; left > 0 && left < 10 {
 			n -= 10 // so that a whole line is left
 		}
-		body += "pad: " + strings.Repeat("x", n-len("pad: \n")) + "\n"
+		b.WriteString("pad: " + strings.Repeat("x", n-len("pad: \n")) + "\n")
 	}
-	return body
+	return b.String()
 }
 
 func zipped(s string) string {
