@@ -62,6 +62,7 @@ type seams struct {
 	observer relay.Observer // told of attempts beside metrics and page; nil: nobody
 	fatal    func(int)      // nil: os.Exit
 	stsPort  uint16         // of policy hosts; 0: 443
+	stsWait  time.Duration  // for a policy that is being fetched; 0: the ordinary
 }
 
 // openHouse opens everything that can fail, so that a relay that starts works: the
@@ -122,7 +123,7 @@ func (h *house) openQueue(cfg *config.Config) error {
 
 // openDelivery joins scout, pool and courier.
 func (h *house) openDelivery(cfg *config.Config, s seams) (err error) {
-	h.lookout, err = openLookout(cfg, lookoutOptions{log: h.log, facts: h.metrics.Facts(), store: h.store, stsPort: s.stsPort})
+	h.lookout, err = openLookout(cfg, lookoutOptions{log: h.log, facts: h.metrics.Facts(), store: h.store, stsPort: s.stsPort, stsWait: s.stsWait})
 	if err != nil {
 		return err
 	}

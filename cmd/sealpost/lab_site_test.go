@@ -278,9 +278,11 @@ func (s *labSite) retry() {
 // check judges an attempt. want is a list of words: d, f or b (delivered, deferred,
 // bounced), then the level that was reached or the reason, the enhanced status,
 // "mx2" for the host that took it, "!mx1" for a host that nobody may have connected to,
-// "basis=" and who set the floor.
+// "basis=" and who set the floor, "param=" and whether REQUIRETLS was passed on, "sts="
+// and the policy's mode, "#" and the number of overrides, "clear" where clear text was tried.
 func (s *labSite) check(want string, a *relay.Attempt) {
 	words := strings.Fields(want)
+	s.arrived(a, words[0] == "d")
 	got := string("fdb"[a.Outcomes[0].Kind])
 	if got != words[0] {
 		s.t.Errorf("step %d: outcome %s, want %q: %s", s.sent, got, want, describe(a))
@@ -291,12 +293,18 @@ func (s *labSite) check(want string, a *relay.Attempt) {
 		ok := true
 		switch {
 		case strings.HasPrefix(w, "mx"):
-			taker = w[2:]
+			taker = w
+		case w == "clear":
+			plain = true
+		case strings.HasPrefix(w, "param="):
+			ok = s.param() == w[len("param="):]
+		case strings.HasPrefix(w, "sts="):
+			ok = a.STSMode.String() == w[len("sts="):]
 		case strings.HasPrefix(w, "!mx"):
 			h := s.host(w[3:])
 			ok = len(h.host.Sessions()) == h.sessions
 		case strings.HasPrefix(w, "basis="):
-			ok = a.Basis.String() == w[len("basis="):]
+			ok = slices.Contains(strings.Split(w[len("basis="):], "|"), a.Basis.String())
 		case noLevel == nil:
 			ok = slices.Contains(strings.Split(w, "|"), a.Achieved.String())
 			plain = plain || w == "plaintext"
@@ -315,17 +323,32 @@ func (s *labSite) check(want string, a *relay.Attempt) {
 	s.invariants(taker, plain, words[0] == "d", a)
 }
 
+// param is the REQUIRETLS of the last message that was taken, "" when it had none.
+func (s *labSite) param() string {
+	for _, h := range s.hosts {
+		if taken := h.host.Accepted()[h.accepted:]; len(taken) > 0 && slices.Contains(taken[0].FromParams, "REQUIRETLS") {
+			return "REQUIRETLS"
+		}
+	}
+	return ""
+}
+
 // invariants hold whatever a row is about: nothing in clear where the row does not say
 // so, no envelope to a host that was not good enough, one copy.
 func (s *labSite) invariants(taker string, plain, delivered bool, a *relay.Attempt) {
 	copies := 0
-	s.arrived(a, delivered)
 	for i, h := range s.hosts {
 		for _, b := range h.host.Breaches() {
 			s.t.Errorf("mx%d saw a breach of the protocol: %s", i+1, b)
 		}
-		envelopes := 0
+		envelopes, started := 0, map[int]bool{} // sessions in which a handshake was to begin
 		for _, c := range h.host.Commands()[s.mark[i]:] {
+			if strings.EqualFold(c.Line, "STARTTLS") && strings.HasPrefix(c.Reply, "220") {
+				started[c.Session] = true
+			}
+			if started[c.Session] && !c.Secure && !strings.EqualFold(c.Line, "STARTTLS") {
+				s.t.Errorf("step %d: mx%d heard %.20q in clear behind STARTTLS (RFC 3207 4)", s.sent, i+1, c.Line)
+			}
 			if !labEnvelope.MatchString(c.Line) {
 				continue
 			}
@@ -339,8 +362,8 @@ func (s *labSite) invariants(taker string, plain, delivered bool, a *relay.Attem
 		}
 		taken := h.host.Accepted()[h.accepted:]
 		copies += len(taken)
-		if len(taken) > 0 && taker != "" && strconv.Itoa(i+1) != taker {
-			s.t.Errorf("step %d: mx%d took it, want mx%s: %s", s.sent, i+1, taker, describe(a))
+		if len(taken) > 0 && taker != "" && !slices.Contains(strings.Split(taker, "|"), "mx"+strconv.Itoa(i+1)) {
+			s.t.Errorf("step %d: mx%d took it, want %s: %s", s.sent, i+1, taker, describe(a))
 		}
 		for _, m := range taken {
 			if level := labLeast(m.TLS); a.Achieved > level {

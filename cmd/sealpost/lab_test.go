@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -164,7 +165,17 @@ func openLab(t *testing.T, more string, rows []labRow) *lab {
 	resolver := labResolver(t, n.zones, apart)
 	n.zones.Zone("bogus.example", policytest.Bogus)
 	n.zones.A("bogus.example", "127.0.0.1")
+	n.zones.A("fine.example", "127.0.0.1")
+	if !strings.Contains(more, "[dns.selftest]") {
+		more += labSelftest
+	}
 	l.world = secureWorldAt(t, n, resolver, labConf+more+rules)
+	set := *l.house.rules.Load()
+	set.Rules = slices.Clone(set.Rules)
+	for i := range set.Rules {
+		labNote(&set.Rules[i])
+	}
+	l.house.rules.Store(&set)
 	return l
 }
 
@@ -172,7 +183,9 @@ func openLab(t *testing.T, more string, rows []labRow) *lab {
 const labConf = `
 [retry]
 schedule = ["1h"]
+`
 
+const labSelftest = `
 [dns.selftest]
 bogus = "bogus.example"
 `
@@ -257,7 +270,7 @@ func (s *labSite) settle(changed time.Time) {
 
 // mail hands the row's message in.
 func (s *labSite) mail() {
-	from, params, header := "reviews@shop.example", "", ""
+	from, params, header, auth := "reviews@shop.example", "", "", ""
 	for part := range strings.SplitSeq(s.send, " / ") {
 		switch {
 		case part == "":
@@ -265,6 +278,8 @@ func (s *labSite) mail() {
 			from = ""
 		case part == "REQUIRETLS":
 			params = " REQUIRETLS"
+		case strings.HasPrefix(part, "AUTH "):
+			auth = "AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00"+part[len("AUTH "):]+"\x00"+labPassword))
 		default:
 			header += part + "\r\n"
 		}
@@ -278,9 +293,12 @@ func (s *labSite) mail() {
 		line string
 		code int
 	}{
-		{"MAIL FROM:<" + from + ">" + params, 250}, {"RCPT TO:<ann@" + string(s.domain) + ">", 250}, {"DATA", 354},
+		{auth, 235}, {"MAIL FROM:<" + from + ">" + params, 250}, {"RCPT TO:<ann@" + string(s.domain) + ">", 250}, {"DATA", 354},
 		{header + "Subject: how was it?\r\n\r\nTell us.\r\n.", 250},
 	} {
+		if d.line == "" {
+			continue
+		}
 		if err := c.PrintfLine("%s", d.line); err != nil {
 			s.t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/sealpost/sealpost/config"
 	"github.com/sealpost/sealpost/policy/discover"
@@ -29,6 +30,7 @@ type lookoutOptions struct {
 	facts   *metrics.Facts // nil: nobody counts
 	store   queue.Store    // keeps what is remembered; nil: nobody does
 	stsPort uint16         // of MTA-STS policy hosts; 0: 443
+	stsWait time.Duration  // of a delivery for a policy that is being fetched; 0: the ordinary
 }
 
 // openLookout makes a lookout with what the store remembers. It is closed by the caller,
@@ -68,7 +70,7 @@ func openLookout(cfg *config.Config, with lookoutOptions) (l *lookout, err error
 // remember opens what is remembered of hosts and of MTA-STS policies, for the scout.
 func (l *lookout) remember(cfg *config.Config, o *discover.Options, with lookoutOptions) error {
 	ctx := context.Background() // it only reads the store
-	hosts, policies := memory.Options{Logger: with.log}, mtasts.Options{Resolver: l.resolver, Logger: with.log}
+	hosts, policies := memory.Options{Logger: with.log}, mtasts.Options{Resolver: l.resolver, FetchWait: with.stsWait, Logger: with.log}
 	if with.facts != nil {
 		policies.Observer = with.facts
 	}

@@ -68,6 +68,38 @@ func peerCases() []peerCase {
 			z.Zone(domain, policytest.Unsigned)
 			z.TLSA(host, port, wrong)
 		}, "nothing"},
+		{"a wrong SHA-512 beside a right SHA-256 (RFC 7671 9)", "modern", func(z *policytest.Zones, _, host string, port uint16, cert tls.Certificate, _ *policytest.CA) {
+			z.TLSA(host, port, policytest.TLSA(cert.Leaf, 3, 1, 1), policy.TLSARecord{Usage: 3, Selector: 1, Matching: 2, Data: make([]byte, 64)})
+		}, "nothing"},
+		{"a wrong record beside a right one", "modern", func(z *policytest.Zones, _, host string, port uint16, cert tls.Certificate, _ *policytest.CA) {
+			z.TLSA(host, port, wrong, policytest.TLSA(cert.Leaf, 3, 1, 1))
+		}, "tls"},
+		{"an unusable record that is right beside a wrong one", "modern", func(z *policytest.Zones, _, host string, port uint16, cert tls.Certificate, _ *policytest.CA) {
+			z.TLSA(host, port, wrong, policytest.TLSA(cert.Leaf, 1, 1, 1))
+		}, "nothing"},
+		{"CNAME at the host, TLSA at its target (RFC 7672 2.2.3)", "modern", func(z *policytest.Zones, domain, host string, port uint16, cert tls.Certificate, _ *policytest.CA) {
+			z.Remove(domain, "MX")
+			z.MX(domain, 10, "alias."+domain)
+			z.CNAME("alias."+domain, host)
+			z.TLSA(host, port, policytest.TLSA(cert.Leaf, 3, 1, 1))
+		}, "tls"},
+		{"CNAME at the host, TLSA at its target, no match", "modern", func(z *policytest.Zones, domain, host string, port uint16, _ tls.Certificate, _ *policytest.CA) {
+			z.Remove(domain, "MX")
+			z.MX(domain, 10, "alias."+domain)
+			z.CNAME("alias."+domain, host)
+			z.TLSA(host, port, wrong)
+		}, "nothing"},
+		{"an unsigned host whose zone fails TLSA (RFC 7672 2.2.2)", "no-tls", func(z *policytest.Zones, domain, host string, port uint16, _ tls.Certificate, _ *policytest.CA) {
+			z.Zone("out."+domain, policytest.Unsigned)
+			z.Remove(domain, "MX")
+			z.MX(domain, 10, "mx.out."+domain)
+			z.CNAME("mx.out."+domain, host)
+			z.Fail(fmt.Sprintf("_%d._tcp.mx.out.%s", port, domain), "TLSA", policytest.ServFail)
+		}, "clear"},
+		{"TLSA in an insecure child zone", "no-tls", func(z *policytest.Zones, _, host string, port uint16, _ tls.Certificate, _ *policytest.CA) {
+			z.Zone("_tcp."+host, policytest.Unsigned)
+			z.TLSA(host, port, wrong)
+		}, "clear"},
 		{"bogus MX", "modern", func(z *policytest.Zones, domain, _ string, _ uint16, _ tls.Certificate, _ *policytest.CA) {
 			z.Zone(domain, policytest.Bogus)
 		}, "nothing"},

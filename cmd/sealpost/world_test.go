@@ -41,6 +41,8 @@ type world struct {
 	listener string
 	// resolver is the one to ask; "": the zones themselves.
 	resolver string
+	// stsWait is how long a delivery waits for a policy; 0: the ordinary.
+	stsWait time.Duration
 
 	mu       sync.Mutex
 	attempts []*relay.Attempt
@@ -124,10 +126,10 @@ func startWorld(t tb, n *internet, dir, more, listener string) *world {
 	return w
 }
 
-// start starts the relay; it ends with the test.
-func (w *world) start(t tb, more string) {
+// start starts the relay, and a stopped one again; it ends with stop or with the test.
+func (w *world) start(t tb, more string) (stop func()) {
 	t.Helper()
-	w.news = make(chan struct{})
+	w.news, w.attempts = make(chan struct{}), nil
 	w.ports = [2]string{loopbackPort(0, true), loopbackPort(0, true)}
 	cfg, err := w.load(more)
 	if err != nil {
@@ -135,18 +137,20 @@ func (w *world) start(t tb, more string) {
 	}
 	log := newLog(t.Output())
 	log.set(cfg.Server.Log)
-	if w.house, err = openHouse(cfg, seams{log: log.Logger, observer: w, stsPort: w.web.Addr().Port()}); err != nil {
+	if w.house, err = openHouse(cfg, seams{log: log.Logger, observer: w, stsPort: w.web.Addr().Port(), stsWait: w.stsWait}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.house.run(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("the relay ended with: %v", err)
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // secureWorld is startWorld with STARTTLS at its submission.
@@ -155,7 +159,8 @@ func secureWorld(t tb, n *internet, more string) *world {
 	return secureWorldAt(t, n, "", more)
 }
 
-// secureWorldAt is secureWorld with another resolver than the zones.
+// secureWorldAt is secureWorld with another resolver than the zones, and without much
+// patience for policy hosts when it is given.
 func secureWorldAt(t tb, n *internet, resolver, more string) *world {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sealpost")
@@ -170,6 +175,9 @@ func secureWorldAt(t tb, n *internet, resolver, more string) *world {
 		}
 	}
 	w := &world{internet: n, dir: dir, resolver: resolver}
+	if resolver != "" {
+		w.stsWait = 3 * time.Second
+	}
 	w.listener = fmt.Sprintf("tls = \"starttls\"\ncert_file = %q\nkey_file = %q\n", filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"))
 	w.start(t, more)
 	return w

@@ -138,18 +138,33 @@ func (of *zone) sign(set []dns.RR, s Security) dns.RR {
 // names returns the names of a zone that have records, in canonical order
 // (RFC 4034 6.1), cuts to child zones included. z.mu is held.
 func (z *Zones) names(of *zone) []string {
-	all := []string{of.name}
+	z.index.mu.Lock()
+	defer z.index.mu.Unlock()
+	if z.index.names == nil {
+		z.index.names = z.allNames()
+		for _, list := range z.index.names {
+			slices.SortFunc(list, compareCanonical)
+		}
+	}
+	return z.index.names[of.name]
+}
+
+// allNames returns the names of each zone, in no order. z.mu is held.
+func (z *Zones) allNames() map[string][]string {
+	all := map[string][]string{}
+	for apex := range z.zones {
+		all[apex] = append(all[apex], apex)
+		if apex != "." {
+			above := z.parentOf(apex).name
+			all[above] = append(all[above], apex)
+		}
+	}
 	for n := range z.records {
-		if n != of.name && z.zones[n] == nil && z.zoneOf(n) == of {
-			all = append(all, n)
+		if z.zones[n] == nil {
+			of := z.zoneOf(n).name
+			all[of] = append(all[of], n)
 		}
 	}
-	for n := range z.zones {
-		if n != of.name && z.parentOf(n) == of {
-			all = append(all, n)
-		}
-	}
-	slices.SortFunc(all, compareCanonical)
 	return all
 }
 
@@ -197,12 +212,9 @@ func (z *Zones) nsec(of *zone, name string) *dns.NSEC {
 // exists reports whether name is in the zone: it has records, is a cut, or lies
 // above one that has (an empty non-terminal, RFC 8020 3.1). z.mu is held.
 func (z *Zones) exists(of *zone, name string) bool {
-	for _, n := range z.names(of) {
-		if dns.IsSubDomain(name, n) {
-			return true
-		}
-	}
-	return false
+	all := z.names(of)
+	i, found := slices.BinarySearchFunc(all, name, compareCanonical)
+	return found || i < len(all) && dns.IsSubDomain(name, all[i]) // what lies below a name follows it
 }
 
 // TrustAnchor returns the root's key in master file format: what a validating

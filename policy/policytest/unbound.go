@@ -153,6 +153,8 @@ func (z *Zones) unboundConf(port string, apart []string) string {
   cache-max-ttl: 1
   cache-max-negative-ttl: 1
   infra-host-ttl: 1
+  infra-keep-probing: yes
+  infra-cache-max-rtt: 1000
 %sremote-control:
   control-enable: no
 `, port, strings.ReplaceAll(z.TrustAnchor(), "\t", " "), forward)

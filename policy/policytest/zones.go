@@ -68,11 +68,25 @@ type Zones struct {
 	records  map[string]map[uint16][]dns.RR // by canonical owner and type
 	faults   map[question]*fault
 	negative uint32 // seconds: SOA MINIMUM and TTL (RFC 2308 4)
+	index    index
 
 	asked   map[question]int
 	changed chan struct{} // closed and replaced at each query: wakes Await
 
 	serving serving
+}
+
+// index is the names of each zone, for the proofs of absence; nil: to be made. Who
+// changes zones or records drops it.
+type index struct {
+	mu    sync.Mutex
+	names map[string][]string
+}
+
+func (x *index) drop() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.names = nil
 }
 
 // question is a canonical name and a type; dns.TypeANY stands for all types.
@@ -132,6 +146,7 @@ func (z *Zones) Deny(name string, d Denial) {
 
 // makeZone makes the zone and its top-level zone. z.mu is held.
 func (z *Zones) makeZone(n string, s Security) {
+	z.index.drop()
 	if labels := dns.SplitDomainName(n); len(labels) > 1 {
 		top := dns.Fqdn(labels[len(labels)-1])
 		if z.zones[top] == nil {
@@ -168,6 +183,7 @@ func (z *Zones) add(rr dns.RR) {
 	if z.records[h.Name] == nil {
 		z.records[h.Name] = map[uint16][]dns.RR{}
 	}
+	z.index.drop()
 	set := z.records[h.Name][h.Rrtype]
 	if len(set) > 0 { // RFC 2181 5.2: one TTL for an RRset
 		h.Ttl = set[0].Header().Ttl
@@ -181,6 +197,7 @@ func (z *Zones) Remove(name, qtype string) {
 	n := canonical(name)
 	z.mu.Lock()
 	defer z.mu.Unlock()
+	z.index.drop()
 	if qtype == "" {
 		delete(z.records, n)
 		return
