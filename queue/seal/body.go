@@ -32,6 +32,9 @@ func appendFrameAAD(b []byte, id queue.ID, n int, last byte) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(n)), last)
 }
 
+// frameAAD has room for that.
+const frameAAD = 1 + idSize + 4 + 1
+
 // buffers are those of bodies on their way. They are zeroed before they come back.
 type buffers struct{ small, large sync.Pool }
 
@@ -53,11 +56,11 @@ func (p *buffers) get(large bool) *[]byte {
 	return &b
 }
 
-func (p *buffers) put(b *[]byte) {
+func (p *buffers) put(b *[]byte, used int) {
 	if b == nil {
 		return
 	}
-	clear(*b)
+	clear((*b)[:used])
 	if len(*b) == largeBuffer {
 		p.large.Put(b)
 	} else {
@@ -83,6 +86,8 @@ type sealer struct {
 	size  int64
 	done  bool
 	err   error
+	nonce [nonceSize]byte
+	aad   [frameAAD]byte
 }
 
 // Read gives sealed octets.
@@ -122,10 +127,8 @@ func (s *sealer) frame() error {
 		size, end = frameSize, 0
 		s.next, s.spill = (*s.buf)[frameSize], 1
 	}
-	var nonce [nonceSize]byte
-	var aad [40]byte
 	b := (*s.buf)[:size]
-	b = s.aead.Seal(b[:0], appendFrameNonce(nonce[:0], number), b, appendFrameAAD(aad[:0], s.id, number, end))
+	b = s.aead.Seal(b[:0], appendFrameNonce(s.nonce[:0], number), b, appendFrameAAD(s.aad[:0], s.id, number, end))
 	s.tags = append(s.tags, b[size:]...)
 	s.out, s.done = b[:size], last
 	s.size += int64(size)
@@ -170,13 +173,19 @@ func (s *sealer) fill() (last bool, err error) {
 func (s *sealer) grow() {
 	large := s.pool.get(true)
 	copy(*large, (*s.buf)[:s.n])
-	s.pool.put(s.buf)
+	s.pool.put(s.buf, s.n)
 	s.buf = large
 }
 
 // release gives the buffer back.
 func (s *sealer) release() {
-	s.pool.put(s.buf)
+	if s.buf != nil {
+		used := len(*s.buf)
+		if used == smallBuffer {
+			used = min(used, max(s.n, int(s.size))+tagSize)
+		}
+		s.pool.put(s.buf, used)
+	}
 	s.buf, s.out = nil, nil
 	if s.err == nil {
 		s.err = errors.New("seal: the body was given back")
@@ -202,6 +211,8 @@ type opener struct {
 	rest  []byte
 	frame int
 	err   error
+	nonce [nonceSize]byte
+	aad   [frameAAD]byte
 }
 
 // newOpener checks that a body is as long as it was.
@@ -250,9 +261,7 @@ func (o *opener) load() error {
 		return o.damaged(fmt.Sprintf("frame %d of the body is cut short after %d octets", o.frame, n))
 	}
 	copy(b[want:], o.tags[o.frame*tagSize:(o.frame+1)*tagSize])
-	var nonce [nonceSize]byte
-	var aad [40]byte
-	plain, err := o.aead.Open(b[:0], appendFrameNonce(nonce[:0], o.frame), b, appendFrameAAD(aad[:0], o.id, o.frame, end))
+	plain, err := o.aead.Open(b[:0], appendFrameNonce(o.nonce[:0], o.frame), b, appendFrameAAD(o.aad[:0], o.id, o.frame, end))
 	if err != nil {
 		return o.damaged(fmt.Sprintf("frame %d of the body", o.frame))
 	}
@@ -281,7 +290,7 @@ func (o *opener) damaged(what string) error {
 // Close gives the buffer back.
 func (o *opener) Close() error {
 	if o.buf != nil {
-		o.pool.put(o.buf)
+		o.pool.put(o.buf, int(min(o.size, frameSize))+tagSize)
 		o.buf, o.rest = nil, nil
 	}
 	if o.err == nil {
