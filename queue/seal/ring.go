@@ -265,9 +265,7 @@ func (r *Ring) Overdue(now time.Time) time.Duration {
 	defer r.mu.Unlock()
 	var late time.Duration
 	for _, e := range r.epochs {
-		if e != r.current {
-			late = max(late, now.Sub(e.created)-r.o.Delay)
-		}
+		late = max(late, now.Sub(e.created)-r.o.Delay)
 	}
 	for _, c := range r.carries[min(1, len(r.carries)):] {
 		late = max(late, now.Sub(c.created)-r.o.Delay)
