@@ -175,15 +175,22 @@ func entryHead(b []byte) (day uint64, name string, head int, err error) {
 	return uint64(binary.BigEndian.Uint32(b[2:])), string(b[7 : 7+n]), head, nil
 }
 
+// entryParts is what a sealed journal entry is made of.
+type entryParts struct {
+	day          uint64
+	name         string // of the leaf
+	nonce, entry []byte
+}
+
 // sealEntry seals a journal entry by the key of its leaf.
-func sealEntry(key *[keySize]byte, day uint64, name string, entry []byte) []byte {
-	b := append(make([]byte, 0, 7+len(name)+nonceSize+len(entry)+tagSize), version, boxEntry)
-	b = binary.BigEndian.AppendUint32(b, uint32(day))
-	b = append(b, byte(len(name)))
-	b = append(b, name...)
+func sealEntry(key *[keySize]byte, p entryParts) []byte {
+	b := append(make([]byte, 0, 7+len(p.name)+nonceSize+len(p.entry)+tagSize), version, boxEntry)
+	b = binary.BigEndian.AppendUint32(b, uint32(p.day))
+	b = append(b, byte(len(p.name)))
+	b = append(b, p.name...)
 	open := len(b)
-	b = append(b, random(nonceSize)...)
-	return newAEAD(key[:]).Seal(b, b[open:], entry, b[:open])
+	b = append(b, p.nonce...)
+	return newAEAD(key[:]).Seal(b, p.nonce, p.entry, b[:open])
 }
 
 // openEntry opens a journal entry.

@@ -40,7 +40,7 @@ func (s *Store) SetCell(ctx context.Context, name string, value []byte) error {
 		return err
 	}
 	if value != nil {
-		value = s.sealCell(stored, name, value)
+		value = sealCell(s.names, cellParts{stored, name, random(nonceSize), value})
 	}
 	if err := s.inner.SetCell(ctx, stored, value); err != nil {
 		return err
@@ -102,14 +102,20 @@ func (s *Store) scanCells(ctx context.Context, q queue.ScanQuery, fn func(queue.
 // cellHead is the length of a cell before its ciphertext.
 const cellHead = 2 + nonceSize
 
+// cellParts is what a sealed cell is made of; stored is its name in the store behind.
+type cellParts struct {
+	stored, name string
+	nonce, value []byte
+}
+
 // sealCell seals a cell with its name.
-func (s *Store) sealCell(stored, name string, value []byte) []byte {
-	b := append(make([]byte, 0, cellHead+binary.MaxVarintLen32+len(name)+len(value)+tagSize), version, boxCell)
-	b = append(b, random(nonceSize)...)
-	b = binary.AppendUvarint(b, uint64(len(name)))
-	b = append(b, name...)
-	b = append(b, value...)
-	return s.names.cellKey(stored).Seal(b[:cellHead], b[2:cellHead], b[cellHead:], []byte("c"+stored))
+func sealCell(names *namer, p cellParts) []byte {
+	b := append(make([]byte, 0, cellHead+binary.MaxVarintLen32+len(p.name)+len(p.value)+tagSize), version, boxCell)
+	b = append(b, p.nonce...)
+	b = binary.AppendUvarint(b, uint64(len(p.name)))
+	b = append(b, p.name...)
+	b = append(b, p.value...)
+	return names.cellKey(p.stored).Seal(b[:cellHead], p.nonce, b[cellHead:], []byte("c"+p.stored))
 }
 
 // openCell opens a cell by the name that it has in the store behind.

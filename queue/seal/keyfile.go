@@ -96,7 +96,7 @@ func decodeMeta(b []byte) (m meta, err error) {
 }
 
 // sealFile makes a key file: the payload wrapped by a KEK, or a KEK as it is, with a check sum.
-func sealFile(m *meta, wrap cipher.AEAD, payload []byte) []byte {
+func sealFile(m *meta, wrap cipher.AEAD, nonce, payload []byte) []byte {
 	b := m.encode()
 	if m.kind == kindKEK {
 		b = append(b, make([]byte, nonceSize)...)
@@ -105,8 +105,8 @@ func sealFile(m *meta, wrap cipher.AEAD, payload []byte) []byte {
 		return append(b, sum[:checkSize]...)
 	}
 	head := len(b)
-	b = append(b, random(nonceSize)...)
-	return wrap.Seal(b, b[head:], payload, b[:head])
+	b = append(b, nonce...)
+	return wrap.Seal(b, nonce, payload, b[:head])
 }
 
 // openFile returns a key file's payload, in memory of its own.

@@ -1,17 +1,13 @@
 package seal
 
 import (
-	"cmp"
-	"context"
 	"crypto/cipher"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -215,50 +211,6 @@ func (r *Ring) ID() string {
 // slice is how long an epoch takes new keys.
 func (r *Ring) slice() time.Duration { return r.o.Delay / slicesPerDelay }
 
-// Key is a key file, for `sealpost keys list`.
-type Key struct {
-	Kind    string    `json:"kind"` // kek, root, epoch, carry, journal
-	ID      uint64    `json:"id"`
-	Created time.Time `json:"created"`
-	KEK     uint64    `json:"kek,omitempty"` // that wraps it
-	Active  bool      `json:"active,omitempty"`
-}
-
-func (m *meta) key(active bool) Key {
-	return Key{Kind: m.kind.String(), ID: m.id, Created: m.created, KEK: m.kek, Active: active}
-}
-
-// List returns the keys, key-encryption keys first, each kind by ID.
-func (r *Ring) List() []Key {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var list []Key
-	for _, k := range r.keks {
-		list = append(list, k.key(k.id == r.active))
-	}
-	if r.root != nil {
-		list = append(list, r.root.key(true))
-	}
-	for _, e := range r.epochs {
-		list = append(list, e.key(e == r.current))
-	}
-	for i, c := range r.carries {
-		list = append(list, c.key(i == 0))
-	}
-	for _, d := range r.days {
-		list = append(list, d.key(false))
-	}
-	sortKeys(list)
-	return list
-}
-
-func sortKeys(list []Key) {
-	order := kindWords()
-	slices.SortFunc(list, func(a, b Key) int {
-		return cmp.Or(cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)), cmp.Compare(a.ID, b.ID))
-	})
-}
-
 // Overdue is how far behind its time the destruction of keys is; 0 when it is not.
 func (r *Ring) Overdue(now time.Time) time.Duration {
 	r.mu.Lock()
@@ -292,7 +244,7 @@ func (r *Ring) addKEK(now time.Time) error {
 	k := &kek{meta: meta{kind: kindKEK, id: r.active + 1, created: now}}
 	key := random(keySize)
 	defer clear(key)
-	content := sealFile(&k.meta, nil, key)
+	content := sealFile(&k.meta, nil, nil, key)
 	defer clear(content)
 	if err := r.dir.write(k.name(), content); err != nil {
 		return err
@@ -310,7 +262,7 @@ func (r *Ring) put(m *meta, payload []byte) error {
 		return fmt.Errorf("seal: key file %s is being destroyed", r.dir.at(m.name()))
 	}
 	m.kek = r.active
-	return r.dir.write(m.name(), sealFile(m, r.keks[r.active].aead, payload))
+	return r.dir.write(m.name(), sealFile(m, r.keks[r.active].aead, random(nonceSize), payload))
 }
 
 // destroy destroys files, and those that could not be destroyed before. Under work.
@@ -429,42 +381,4 @@ func (r *Ring) isBound() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.root.bound
-}
-
-// ListDir returns the keys in a directory without opening the ring, for
-// `sealpost keys list` beside a server that runs or not. It changes nothing.
-func ListDir(_ context.Context, dir string) ([]Key, error) {
-	d := &keyDir{realDisk{}, dir}
-	names, err := d.disk.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("seal: key directory: %w", err)
-	}
-	var list []Key
-	var active uint64
-	for _, name := range names {
-		if !strings.HasSuffix(name, suffixKey) {
-			continue
-		}
-		content, err := d.read(name)
-		if errors.Is(err, os.ErrNotExist) {
-			continue // destroyed meanwhile
-		}
-		if err != nil {
-			return nil, err
-		}
-		m, err := decodeMeta(content)
-		clear(content)
-		if err != nil {
-			return nil, fmt.Errorf("seal: key file %s: %w", d.at(name), err)
-		}
-		if m.kind == kindKEK {
-			active = max(active, m.id)
-		}
-		list = append(list, m.key(false))
-	}
-	for i := range list {
-		list[i].Active = list[i].Kind == kindKEK.String() && list[i].ID == active
-	}
-	sortKeys(list)
-	return list, nil
 }

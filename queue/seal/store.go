@@ -228,7 +228,7 @@ func (s *Store) sealEntry(id queue.ID, entry []byte) ([]byte, error) {
 		key, _ = t.leaf(leafOf(name))
 	}
 	defer clear(key[:])
-	return sealEntry(&key, day, name, entry), nil
+	return sealEntry(&key, entryParts{day, name, random(nonceSize), entry}), nil
 }
 
 // Insert seals a message on its way into the store: see queue.Store.
