@@ -103,3 +103,55 @@ func BenchmarkSeal(b *testing.B) {
 	b.Run("4KiB", func(b *testing.B) { benchInsert(b, 4<<10) })
 	b.Run("25MiB", func(b *testing.B) { benchInsert(b, 25<<20) })
 }
+
+// crowd is a store with many messages that wait: all under one name after another, each with
+// the same record.
+type crowd struct {
+	sink
+	n int
+	s *Store
+}
+
+func (c *crowd) Scan(_ context.Context, _ queue.ScanQuery, fn func(queue.Item) error) error {
+	now := time.Unix(1_800_000_000, 0)
+	e := c.s.ring.pin()
+	defer c.s.ring.unpin(e)
+	old := *e // what is sealed under an epoch that goes
+	for id := range c.s.ring.epochs {
+		if id < old.id {
+			old = *c.s.ring.epochs[id]
+		}
+	}
+	for i := range c.n {
+		id := queue.NewID(now.Add(time.Duration(i) * time.Millisecond))
+		b := append(make([]byte, 0, 200), version, boxRecord)
+		b, err := c.s.ring.wrap(b, &old, keyName{id, ownRecord}, make([]byte, keySize), make([]byte, nonceSize))
+		if err != nil {
+			return err
+		}
+		if err := fn(queue.Item{Row: queue.Row{Message: id, Record: append(b, make([]byte, 64)...)}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// BenchmarkSweep carries 100,000 waiting messages, besides what the store behind needs to
+// read them.
+func BenchmarkSweep(b *testing.B) {
+	const n = 100_000
+	c := &crowd{}
+	s := mustNew(b, c, mustRing(b, RingOptions{}), Options{})
+	defer s.Close()
+	s.sweeps.Lock()
+	c.n, c.s = n, s
+	s.sweeps.Unlock()
+	b.ReportAllocs()
+	for b.Loop() {
+		rec, err := s.Erase(b.Context())
+		if err != nil || rec.Swept.Carried != n {
+			b.Fatal(rec, err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/message")
+}

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"slices"
@@ -116,7 +117,10 @@ func TestErasureDelay(t *testing.T) {
 			t.Errorf("%d journal entries can be read, want %d", n, len(p.entries))
 		}
 		checkOverwritten(t, d)
-		if n := len(d.names); n > 20 {
+		d.mu.Lock()
+		n := len(d.names)
+		d.mu.Unlock()
+		if n > 20 {
 			t.Errorf("%d files in the key directory", n)
 		}
 		// The journal's own time is over.
@@ -200,6 +204,51 @@ func TestSweepKeepsWhatItCannotCarry(t *testing.T) {
 		}
 		if err := w.whole(id, "waits"); err != nil {
 			t.Fatalf("afterwards: %v", err)
+		}
+	})
+}
+
+// stuck is a store whose insertions hang behind Finish, as on a disk that does not answer.
+type stuck struct {
+	*tape
+	behind, free chan struct{}
+}
+
+func (k *stuck) Insert(ctx context.Context, in *queue.Insertion) error {
+	out := *in
+	out.Finish = func(size int64) ([]byte, []byte, error) {
+		record, entry, err := in.Finish(size)
+		close(k.behind)
+		<-k.free
+		return record, entry, err
+	}
+	return k.tape.Insert(ctx, &out)
+}
+
+// TestStuckInsertion: the epoch of a message that is being written stays, whatever is
+// swept meanwhile, by time or by Erase.
+func TestStuckInsertion(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := &stuck{newTape(), make(chan struct{}), make(chan struct{})}
+		w := &world{TB: t, ctx: t.Context(), s: mustNew(t, k, mustRing(t, RingOptions{Dir: "keys", disk: newMemDisk()}), Options{})}
+		defer w.s.Close()
+		inserted := make(chan queue.ID)
+		go func() { inserted <- w.insert("body", "a.example") }()
+		<-k.behind
+		time.Sleep(5 * time.Hour)
+		short, cancel := context.WithTimeout(w.ctx, time.Minute)
+		defer cancel()
+		if _, err := w.s.Erase(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Erase did not wait: %v", err)
+		}
+		close(k.free)
+		id := <-inserted
+		for range 4 {
+			if err := w.whole(id, "body"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour)
 		}
 	})
 }

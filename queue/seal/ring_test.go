@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sealpost/sealpost/queue"
@@ -300,18 +301,40 @@ func crashAt(t *testing.T, step int, do func(*world, queue.ID) error) bool {
 		if list := after.s.ring.List(); len(list) < 5 || list[0].Kind != "kek" || do != nil && list[1].Kind == "kek" {
 			t.Fatalf("step %d: keys %v", step, list)
 		}
+		after.shut()
 		for name := range c.names {
 			if strings.HasSuffix(name, suffixTemp) || strings.HasSuffix(name, suffixDead) {
 				t.Fatalf("step %d: %s is left", step, name)
 			}
 		}
-		mail, _ := openAll(t, p, c.clone())
+		mail, _ := openAll(t, p, c)
 		if slices.Contains(mail, gone) {
 			t.Fatalf("step %d: the erased message opens", step)
 		}
-		after.shut()
 	}
 	return failed
+}
+
+// TestPowerCutAfterAcceptance: what was acknowledged opens, although nothing but its own
+// write came after the start.
+func TestPowerCutAfterAcceptance(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d, p := newMemDisk(), newTape()
+		w := &world{TB: t, ctx: t.Context()}
+		for i := range 4 {
+			w.reopen(p, d)
+			synctest.Wait()
+			id := w.insert("body", "a.example")
+			after := &world{TB: t, ctx: t.Context()}
+			after.reopen(p, d.cut(false, false))
+			if err := after.whole(id, "body"); err != nil {
+				t.Errorf("start %d: %v", i, err)
+			}
+			after.shut()
+			w.shut()
+		}
+	})
 }
 
 // TestRotateUnderLoad rotates and sweeps while messages come and go.
