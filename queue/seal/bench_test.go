@@ -16,7 +16,6 @@ import (
 // sink is a store that keeps nothing: what is measured is the seal.
 type sink struct {
 	queue.Store
-	in   *queue.Insertion
 	body []byte
 }
 

@@ -220,14 +220,15 @@ func (w *carryWriter) finish(r *Ring) (*carry, error) {
 	if err := w.flush(); err != nil {
 		return nil, errors.Join(err, w.abandon())
 	}
+	// What fails leaves no table behind: a full disk is one reason to fail.
 	if err := w.dir.publish(w.f, tableName(w.meta.id)); err != nil {
-		return nil, fmt.Errorf("seal: table of keys: %w", err)
+		return nil, fmt.Errorf("seal: table of keys: %w", errors.Join(err, r.destroy(tableName(w.meta.id)+suffixTemp, tableName(w.meta.id))))
 	}
 	payload := binary.BigEndian.AppendUint64(slices.Clone(w.key), uint64(w.entries))
 	defer clear(payload)
 	defer clear(w.key)
 	if err := r.put(&w.meta, payload); err != nil {
-		return nil, err
+		return nil, errors.Join(err, r.destroy(w.meta.name(), tableName(w.meta.id)))
 	}
 	c, err := openCarry(w.dir, w.meta, payload)
 	if err != nil {

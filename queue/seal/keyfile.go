@@ -173,6 +173,7 @@ func (d *keyDir) write(name string, content []byte) error {
 		err = d.publish(f, name)
 	}
 	if err != nil {
+		_ = d.disk.Remove(d.at(name + suffixTemp)) // nothing was sealed with it
 		return fmt.Errorf("seal: key file %s cannot be written: %w", d.at(name), err)
 	}
 	return nil

@@ -2,7 +2,6 @@ package seal
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -57,7 +56,7 @@ func sortKeys(list []Key) {
 
 // ListDir returns the keys in a directory without opening the ring, for
 // `sealpost keys list` beside a server that runs or not. It changes nothing.
-func ListDir(_ context.Context, dir string) ([]Key, error) {
+func ListDir(dir string) ([]Key, error) {
 	d := &keyDir{realDisk{}, dir}
 	names, err := d.disk.ReadDir(dir)
 	if err != nil {

@@ -37,7 +37,7 @@ func TestKeyDirectory(t *testing.T) {
 			t.Errorf("%s: mode %v, %v", f.Name(), info.Mode(), err)
 		}
 	}
-	listed, err := ListDir(t.Context(), dir)
+	listed, err := ListDir(dir)
 	if err != nil || len(listed) != len(r.List()) || listed[0].Kind != "kek" || !listed[0].Active {
 		t.Errorf("listed %v, %v", listed, err)
 	}
