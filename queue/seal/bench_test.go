@@ -142,9 +142,9 @@ func BenchmarkSweep(b *testing.B) {
 	c := &crowd{}
 	s := mustNew(b, c, mustRing(b, RingOptions{}), Options{})
 	defer s.Close()
-	s.sweeps.Lock()
+	s.sweeps <- struct{}{}
 	c.n, c.s = n, s
-	s.sweeps.Unlock()
+	<-s.sweeps
 	b.ReportAllocs()
 	for b.Loop() {
 		rec, err := s.Erase(b.Context())

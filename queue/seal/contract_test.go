@@ -36,14 +36,14 @@ func mustNew(t testing.TB, inner queue.Store, r *Ring, o Options) *Store {
 func TestContract(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) queue.Store {
-		return mustNew(t, storetest.NewModel(), mustRing(t, RingOptions{}), Options{})
+		return mustNew(t, storetest.NewModel(), mustRing(t, RingOptions{Dir: "keys", disk: newMemDisk()}), Options{})
 	})
 }
 
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(6) {
-		s := mustNew(t, storetest.NewModel(), mustRing(t, RingOptions{}), Options{})
+		s := mustNew(t, storetest.NewModel(), mustRing(t, RingOptions{Dir: "keys", disk: newMemDisk()}), Options{})
 		storetest.Compare(t, s, seed, 400)
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

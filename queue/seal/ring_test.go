@@ -340,7 +340,7 @@ func TestPowerCutAfterAcceptance(t *testing.T) {
 // TestRotateUnderLoad rotates and sweeps while messages come and go.
 func TestRotateUnderLoad(t *testing.T) {
 	t.Parallel()
-	r := mustRing(t, RingOptions{})
+	r := mustRing(t, RingOptions{Dir: "keys", disk: newMemDisk()})
 	w := &world{TB: t, ctx: t.Context(), s: mustNew(t, storetest.NewModel(), r, Options{})}
 	defer w.s.Close()
 	first := r.List()[0].ID

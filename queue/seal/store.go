@@ -33,7 +33,7 @@ type Store struct {
 	names   *namer
 	secrets *secrets
 	pool    buffers
-	sweeps  sync.Mutex // one at a time; before Ring.work
+	sweeps  chan struct{} // capacity 1: one sweep at a time; before Ring.work
 	stop    context.CancelFunc
 	keeper  sync.WaitGroup
 }
@@ -53,7 +53,7 @@ func New(inner queue.Store, ring *Ring, o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{inner: inner, ring: ring, o: o, secrets: newSecrets()}
+	s := &Store{inner: inner, ring: ring, o: o, secrets: newSecrets(), sweeps: make(chan struct{}, 1)}
 	ring.mu.Lock()
 	s.names = newNamer(ring.root.secret[:])
 	ring.mu.Unlock()

@@ -21,14 +21,18 @@ type Swept struct {
 // due and the table before. The store sweeps by itself; an error means that
 // keys stay for longer, never that one is lost.
 func (s *Store) Sweep(ctx context.Context) (Swept, error) {
-	s.sweeps.Lock()
-	defer s.sweeps.Unlock()
 	now := time.Now()
 	return s.sweep(ctx, now, now.Add(-2*s.ring.slice()))
 }
 
 // sweep destroys the epochs that began by a time.
 func (s *Store) sweep(ctx context.Context, now, before time.Time) (Swept, error) {
+	select {
+	case s.sweeps <- struct{}{}:
+		defer func() { <-s.sweeps }()
+	case <-ctx.Done():
+		return Swept{}, ctx.Err()
+	}
 	s.secrets.clear()
 	if err := s.turn(now); err != nil {
 		return Swept{}, err
@@ -169,8 +173,6 @@ var ErrThere = errors.New("seal: the message is in the queue: drop it first")
 // of the journal (levels, without addresses) the caller has appended before, under no
 // message's name.
 func (s *Store) Erase(ctx context.Context, ids ...queue.ID) (Receipt, error) {
-	s.sweeps.Lock()
-	defer s.sweeps.Unlock()
 	for _, id := range ids {
 		if _, _, err := s.inner.Read(ctx, id); err == nil {
 			return Receipt{}, fmt.Errorf("%w: %s", ErrThere, id)
@@ -183,6 +185,7 @@ func (s *Store) Erase(ctx context.Context, ids ...queue.ID) (Receipt, error) {
 	if rec.Journal, err = s.ring.puncture(ids); err != nil {
 		return rec, err
 	}
+	// Their keys are in epochs before this one, in which nobody may be at work then.
 	if err := s.ring.freshEpoch(time.Now()); err != nil {
 		return rec, err
 	}
