@@ -1,0 +1,158 @@
+package seal
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sealpost/sealpost/queue"
+)
+
+// Claim leases due rows: see queue.Store. A row that does not open is reported and
+// stays leased, so it is out of the way until its lease runs out.
+func (s *Store) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, time.Time, error) {
+	rows, next, err := s.inner.Claim(ctx, q)
+	if err != nil {
+		return nil, next, err
+	}
+	good := rows[:0]
+	v := view{s: s, keep: true}
+	for i := range rows {
+		if err := v.row(&rows[i]); err != nil {
+			s.report(err)
+			continue
+		}
+		good = append(good, rows[i])
+	}
+	return good, next, nil
+}
+
+// view opens rows one after the other; those of one message together.
+type view struct {
+	s      *Store
+	keep   bool // secrets are wanted again soon
+	id     queue.ID
+	secret *secret
+	record []byte
+	err    error
+}
+
+// row opens a row with its record.
+func (v *view) row(r *queue.Row) error {
+	if v.id != r.Message || v.id == "" {
+		v.id = r.Message
+		v.secret, v.record, v.err = v.s.open(r.Message, r.Record)
+		if v.keep && v.err == nil {
+			v.s.secrets.put(r.Message, v.secret)
+		}
+	}
+	if v.err != nil {
+		return v.err
+	}
+	r.Record = v.record
+	return v.s.openRow(v.secret, r)
+}
+
+// Read returns a message's record and rows: see queue.Store. A *Damage when one of
+// them does not open.
+func (s *Store) Read(ctx context.Context, id queue.ID) ([]byte, []queue.Row, error) {
+	stored, rows, err := s.inner.Read(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	sec, record, err := s.open(id, stored)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range rows {
+		if err := s.openRow(sec, &rows[i]); err != nil {
+			return nil, nil, err
+		}
+	}
+	s.secrets.put(id, sec)
+	return record, rows, nil
+}
+
+// Scan calls fn item by item: see queue.Store. What does not open is reported and left
+// out; of the journal, what was erased is left out without a word.
+func (s *Store) Scan(ctx context.Context, q queue.ScanQuery, fn func(queue.Item) error) error {
+	if q.Kind == queue.ScanCells {
+		return s.scanCells(ctx, q, fn)
+	}
+	limit, n, stopped := q.Limit, 0, false
+	v := view{s: s}
+	visit := func(it queue.Item) error {
+		err := s.openItem(&it, q.Kind, &v)
+		if err != nil {
+			if q.Kind != queue.ScanJournal || !errors.Is(err, ErrErased) {
+				s.report(err)
+			}
+			return nil
+		}
+		n++
+		err = fn(it)
+		stopped = err != nil
+		return err
+	}
+	if limit <= 0 {
+		return s.inner.Scan(ctx, q, visit)
+	}
+	// Items that are left out do not count: who gets less than the limit is at the end.
+	for {
+		pos, seen := "", 0
+		q.Limit = limit - n
+		err := s.inner.Scan(ctx, q, func(it queue.Item) error {
+			pos = it.Pos
+			seen++
+			return visit(it)
+		})
+		if err != nil || seen < q.Limit || n >= limit || stopped {
+			return err
+		}
+		q.After = pos
+	}
+}
+
+// openItem opens what a scan found.
+func (s *Store) openItem(it *queue.Item, kind queue.ItemKind, v *view) (err error) {
+	if kind != queue.ScanJournal {
+		return v.row(&it.Row)
+	}
+	if !isSealed(it.Entry) {
+		if s.o.RefusePlain {
+			return &Damage{What: "journal entry", Pos: it.Pos, Err: ErrPlain}
+		}
+		return nil
+	}
+	plain, err := openEntry(s.ring.dayTree, it.Entry)
+	if err != nil {
+		d := &Damage{What: "journal entry", Pos: it.Pos, Err: err}
+		if _, name, _, e := entryHead(it.Entry); e == nil {
+			if id, e := queue.ParseID(name); e == nil {
+				d.Message = id
+			}
+		}
+		return d
+	}
+	it.Entry = plain
+	return nil
+}
+
+// Body opens a message's body: see queue.Store. Reading gives a *Damage when a frame
+// does not open, and nothing of that frame.
+func (s *Store) Body(ctx context.Context, id queue.ID) (queue.Body, error) {
+	sec, err := s.secret(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	inner, err := s.inner.Body(ctx, id)
+	if err != nil || sec.plain {
+		return inner, err
+	}
+	o, err := newOpener(inner, sec, id)
+	if err != nil {
+		return nil, errors.Join(err, inner.Close())
+	}
+	o.pool, o.told = &s.pool, s.report
+	return o, nil
+}
