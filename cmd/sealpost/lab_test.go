@@ -71,8 +71,49 @@ type labSite struct {
 	ids     []string
 }
 
-// runLab mails all rows and judges them. more is configuration.
+// runLab mails all rows and judges them. more is configuration. On a machine that is short
+// of processor time unbound gives up on questions that the zones would have answered: where
+// it shows in any row, the rows that failed are carried out anew, with domains of their own.
 func runLab(t *testing.T, more string, rows []labRow) *lab {
+	t.Helper()
+	l := carryOut(t, more, rows)
+	for tries := 0; tries < 3 && l.starved(); tries++ {
+		var again []labRow
+		for _, s := range l.sites {
+			if len(s.t.errors) > 0 {
+				again = append(again, s.labRow)
+			}
+		}
+		t.Logf("the resolver was short of processor time: %d rows anew", len(again))
+		for _, s := range carryOut(t, more, again).sites {
+			i := slices.IndexFunc(l.sites, func(old *labSite) bool { return old.name == s.name })
+			l.sites[i] = s
+		}
+	}
+	steps := 0
+	for _, s := range l.sites {
+		steps += 1 + len(s.then)
+		t.Run(s.name, func(t *testing.T) {
+			for _, e := range s.t.errors {
+				t.Errorf("%s: %s", s.domain, e)
+			}
+		})
+	}
+	t.Logf("the lab: %d scenarios in %d steps", len(l.sites), steps)
+	return l
+}
+
+// starved reports whether a row failed for a resolver that gave up.
+func (l *lab) starved() bool {
+	return slices.ContainsFunc(l.sites, func(s *labSite) bool {
+		return slices.ContainsFunc(s.t.errors, func(e string) bool {
+			return strings.Contains(e, "dns-unknown") || strings.Contains(e, "tlsa-unknown") || strings.Contains(e, "4.4.3")
+		})
+	})
+}
+
+// carryOut mails all rows.
+func carryOut(t *testing.T, more string, rows []labRow) *lab {
 	t.Helper()
 	l := openLab(t, more, rows)
 	slots := make(chan struct{}, labSlots)
@@ -91,16 +132,6 @@ func runLab(t *testing.T, more string, rows []labRow) *lab {
 		})
 	}
 	wg.Wait()
-	steps := 0
-	for _, s := range l.sites {
-		steps += 1 + len(s.then)
-		t.Run(s.name, func(t *testing.T) {
-			for _, e := range s.t.errors {
-				t.Errorf("%s: %s", s.domain, e)
-			}
-		})
-	}
-	t.Logf("the lab: %d scenarios in %d steps", len(l.sites), steps)
 	return l
 }
 

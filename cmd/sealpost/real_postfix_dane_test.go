@@ -287,5 +287,7 @@ func danePostfix(t *testing.T, ca *policytest.CA, resolver string, port uint16) 
 	return startPostfixIn(t, ca, []string{"unshare", "--mount", "--propagation", "private", "sh", "-c",
 		"mount --bind " + conf + ` /etc/resolv.conf && exec "$0" "$@"`},
 		"virtual_mailbox_domains =", "smtpd_tls_security_level = none", "smtp_tls_security_level = dane", "smtp_dns_support_level = dnssec", "smtp_host_lookup = dns",
-		fmt.Sprintf("smtp_tcp_port = %d", port), "smtp_tls_CAfile = "+write(t, sharedDir(t), "ca.pem", ca.PEM()), "smtp_tls_loglevel = 1")
+		fmt.Sprintf("smtp_tcp_port = %d", port), "smtp_tls_CAfile = "+write(t, sharedDir(t), "ca.pem", ca.PEM()), "smtp_tls_loglevel = 1",
+		// What the resolver of a busy machine did not answer in time is asked again soon.
+		"minimal_backoff_time = 1s", "maximal_backoff_time = 5s", "queue_run_delay = 1s")
 }
