@@ -218,10 +218,12 @@ type Encryption struct {
 	KeyDir  string // "": data_dir/keys
 }
 
-// Policy is [policy]. The embedded rule set is complete: what a rule leaves out, it
-// has from [policy].
+// Policy is [policy]. The rule set is complete: what a rule leaves out, it has from
+// [policy], and its domains from their file.
 type Policy struct {
 	Ruleset policy.Ruleset
+	// written are its rules as in the text, with what they have from [policy].
+	written []writtenRule
 }
 
 // Default returns the configuration of an empty text. The host name is the machine's.
@@ -255,7 +257,7 @@ func Parse(name string, text []byte, env []string) (*Config, error) {
 	if name == "" {
 		name = "configuration"
 	}
-	r := &report{}
+	r := &report{main: name}
 	tree := readTree(name, text, r)
 	overrideFrom(env, tree, r)
 	c := &Config{}

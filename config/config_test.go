@@ -146,7 +146,7 @@ func TestOperatorsManual(t *testing.T) {
 			Match: policy.Match{Domains: []string{"bank.example", ".gov.example", "xn--bcher-kva.example"}}, Floor: policy.Verified, OnUnmet: policy.Bounce}},
 		{"rule 2 inherits", c.Policy.Ruleset.Rules[1], policy.Rule{Name: "rule 2", Hold: 4 * time.Hour, MinTLS: 0x0303,
 			Match: policy.Match{Streams: []string{"codes"}, Senders: []string{"example.com"}, Credentials: []string{"reviews"}},
-			Floor: policy.Plaintext, OnUnmet: policy.Defer, Fallback: c.Policy.Ruleset.Default.Fallback}},
+			Floor: policy.Plaintext, OnUnmet: policy.Defer, Fallback: c.Policy.Ruleset.Default.Fallback[1:]}}, // min_tls ends the first
 	}
 	for _, check := range checks {
 		if !reflect.DeepEqual(check.got, check.want) {
@@ -270,7 +270,7 @@ func TestNotes(t *testing.T) {
 		got = append(got, n.String()[:len("test.toml:1:1")])
 	}
 	slices.Sort(got)
-	if want := []string{"test.toml:1:1", "test.toml:3:1", "test.toml:5:1", "test.toml:7:2", "test.toml:9:1"}; !slices.Equal(got, want) {
+	if want := []string{"test.toml:1:1", "test.toml:7:2", "test.toml:9:1"}; !slices.Equal(got, want) {
 		t.Errorf("notes %v, want %v: %v", got, want, c.Notes)
 	}
 }
@@ -406,6 +406,9 @@ func FuzzParse(f *testing.F) {
 		}
 		lines := bytes.Count(text, []byte("\n")) + 1
 		for i, p := range list {
+			if p.File != "fuzz.toml" { // a file that it names
+				break
+			}
 			if p.Line < 0 || p.Line > lines || p.What == "" || p.File == "" {
 				t.Errorf("problem %+v in a text of %d lines", p, lines)
 			}

@@ -108,6 +108,8 @@ func (d *decoder) unknown(t table, m *member) {
 	switch {
 	case m.name == "password" && t.field("password_hash") != nil:
 		p.Mend, p.Meant = "passwords do not stand in a configuration: write password_hash, as `sealpost user add` makes it", ""
+	case d.path == "policy" && (m.name == "ignore" || m.name == "reason" || m.name == "expires"):
+		p.Mend, p.Meant = "a promise is set aside by a [[policy.rule]] for some domains; for all of them write dane = false or mta_sts = false", ""
 	case p.Meant != "":
 		p.Mend = "correct it or take it out"
 	case len(homes) > 0:

@@ -5,7 +5,8 @@
 // restarting a mail relay, learns to leave protections out. So the whole text is
 // read and judged before anything is said: syntax, unknown keys and tables, wrong
 // types, bad values, combinations that cannot be meant, rules that can never
-// match, and files that cannot be used come back together, each as
+// match or do not keep their own floor (policy.Prove), and files that cannot be
+// used come back together, each as
 //
 //	file:line:column: what is wrong: how to mend it (did you mean "x"?)
 //

@@ -181,21 +181,23 @@ func parseHostPort(s string) (string, error) {
 }
 
 // domainPattern is what a rule matches: a domain, or all below one.
-func domainPattern() kind[string] {
-	return parsed("domain", `write "example.com" for one domain, ".example.com" for all below it`, func(s string) (string, error) {
-		if strings.HasPrefix(s, "*.") || strings.Contains(s, "*") {
-			return "", errors.New("has a star")
-		}
-		rest, below := strings.CutPrefix(s, ".")
-		if strings.Contains(s, "@") {
-			return "", errors.New("has an @")
-		}
-		d, err := parseDomain(rest)
-		if err == nil && below {
-			return "." + string(d), nil
-		}
-		return string(d), err
-	}, asIs)
+func domainPattern() kind[string] { return parsed("domain", mendPattern, parsePattern, asIs) }
+
+const mendPattern = `write "example.com" for one domain, ".example.com" for all below it`
+
+func parsePattern(s string) (string, error) {
+	if strings.Contains(s, "*") {
+		return "", errors.New("has a star")
+	}
+	if strings.Contains(s, "@") {
+		return "", errors.New("has an @")
+	}
+	rest, below := strings.CutPrefix(s, ".")
+	d, err := parseDomain(rest)
+	if err == nil && below {
+		return "." + string(d), nil
+	}
+	return string(d), err
 }
 
 // senderPattern is an address that a credential may send from, or "@domain".

@@ -60,6 +60,7 @@ type position struct {
 
 // report gathers problems and notes while a configuration is read.
 type report struct {
+	main     string // the configuration file
 	problems []Problem
 	notes    []Problem
 }
@@ -87,11 +88,20 @@ func (r *report) errors() error {
 	slices.SortStableFunc(list, func(a, b Problem) int {
 		return cmp.Or(
 			cmp.Compare(min(b.Line, 1), min(a.Line, 1)), // what has no line comes last
+			cmp.Compare(r.other(a.File), r.other(b.File)),
 			cmp.Compare(a.Line, b.Line),
 			cmp.Compare(a.Column, b.Column),
 		)
 	})
 	return Errors(slices.Compact(list))
+}
+
+// other is the name of a file that the configuration names, "" for itself: it goes first.
+func (r *report) other(file string) string {
+	if file == r.main {
+		return ""
+	}
+	return file
 }
 
 // nearest returns the known word that s was probably meant to be, or "". A word

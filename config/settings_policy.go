@@ -23,7 +23,7 @@ func policyTable() table {
 			key[Policy, bool]{"insecure_mx_dane", boolean(), func(p *Policy) *bool { return &p.Ruleset.InsecureMXDANE }, true,
 				"Whether TLSA records count for hosts whose MX answer is not signed (RFC 7672 2.2.1)."},
 			key[Policy, time.Duration]{"downgrade_hold", duration(0), func(p *Policy) *time.Duration { return &p.Ruleset.Default.Hold }, 4 * time.Hour,
-				"How long after acceptance a message does not go out in a weaker way than a host of its domain was met in an earlier attempt. \"0s\": no hold."},
+				"How long a host that was good for TLS before, and offers less now, is waited for before a weaker delivery. \"0s\": no hold."},
 		}).with(
 		fallbackTable(func(p *Policy) *[]policy.Fallback { return &p.Ruleset.Default.Fallback },
 			"A permitted step down, strongest first. Default: legacy and plaintext, at once; steps below the floor are not used."),
@@ -32,36 +32,54 @@ func policyTable() table {
 }
 
 func ruleTable() table {
-	at := func(p *Policy) *[]policy.Rule { return &p.Ruleset.Rules }
+	at := func(p *Policy) *[]writtenRule { return &p.written }
 	return several("rule", "A rule for some deliveries; the first that matches counts. What it leaves out is as in [policy].", at, []field{
-		key[policy.Rule, policy.Level]{"floor", level(), func(r *policy.Rule) *policy.Level { return &r.Floor }, policy.Unset,
+		key[writtenRule, policy.Level]{"floor", level(), func(r *writtenRule) *policy.Level { return &r.Floor }, policy.Unset,
 			"As in [policy]."},
-		key[policy.Rule, policy.OnUnmet]{"on_unmet", onUnmet(), func(r *policy.Rule) *policy.OnUnmet { return &r.OnUnmet }, policy.OnUnmetUnset,
+		key[writtenRule, policy.OnUnmet]{"on_unmet", onUnmet(), func(r *writtenRule) *policy.OnUnmet { return &r.OnUnmet }, policy.OnUnmetUnset,
 			"As in [policy]."},
-		key[policy.Rule, uint16]{"min_tls", tlsVersion(), func(r *policy.Rule) *uint16 { return &r.MinTLS }, 0,
+		key[writtenRule, uint16]{"min_tls", tlsVersion(), func(r *writtenRule) *uint16 { return &r.MinTLS }, 0,
 			"As in [policy]."},
-		key[policy.Rule, string]{"note", text("text"), func(r *policy.Rule) *string { return &r.Note }, "",
+		key[writtenRule, time.Duration]{"downgrade_hold", duration(0), func(r *writtenRule) *time.Duration { return &r.Hold }, 0,
+			"As in [policy]."},
+		key[writtenRule, policy.Promise]{"ignore", promises(), func(r *writtenRule) *policy.Promise { return &r.Ignore }, 0,
+			"Promises of the domain, `dane` and `mta-sts`, that are not insisted on: an override. It needs `reason`, `expires`, and a domain to match."},
+		key[writtenRule, string]{"reason", text("text"), func(r *writtenRule) *string { return &r.Reason }, "",
+			"Why a promise is ignored; journalled at each use."},
+		key[writtenRule, time.Time]{"expires", date(), func(r *writtenRule) *time.Time { return &r.Expires }, time.Time{},
+			"Until when a promise is ignored: a date, to the end of that day in UTC, or a date with a time. Afterwards the rule stands, without the override."},
+		key[writtenRule, string]{"note", text("text"), func(r *writtenRule) *string { return &r.Note }, "",
 			"For the reader; shown in explanations."},
-		later{"downgrade_hold", "duration", "A hold of its own."},
-		later{"ignore", "list", "Promises of the domain (dane, mta-sts) not to insist on."},
-		later{"reason", "text", "Why a promise is ignored."},
-		later{"expires", "date", "Until when a promise is ignored."},
 	}).with(
 		one("match", "Which deliveries the rule is for: every key that is there must match. Without any: all.",
-			func(r *policy.Rule) *policy.Match { return &r.Match }, []field{
-				key[policy.Match, []string]{"domain", list(domainPattern()), func(m *policy.Match) *[]string { return &m.Domains }, nil,
+			func(r *writtenRule) *writtenMatch { return &r.match }, []field{
+				key[writtenMatch, []string]{"domain", list(domainPattern()), func(m *writtenMatch) *[]string { return &m.Domains }, nil,
 					"Recipient domains: \"example.com\", or \".example.com\" for all below it."},
-				key[policy.Match, []string]{"sender", list(domainPattern()), func(m *policy.Match) *[]string { return &m.Senders }, nil,
+				key[writtenMatch, string]{"domain_file", text("path"), func(m *writtenMatch) *string { return &m.file }, "",
+					"File with more recipient domains in the same forms, one a line; `#` begins a comment. Read again at a reload."},
+				key[writtenMatch, []string]{"mx", list(domainPattern()), func(m *writtenMatch) *[]string { return &m.MX }, nil,
+					"Names of mail exchangers, in the same forms: the rule is for these hosts of a domain, and not for its others."},
+				key[writtenMatch, []string]{"sender", list(domainPattern()), func(m *writtenMatch) *[]string { return &m.Senders }, nil,
 					"Domains of the envelope sender, in the same forms."},
-				key[policy.Match, []string]{"credential", list(text("name")), func(m *policy.Match) *[]string { return &m.Credentials }, nil,
+				key[writtenMatch, []string]{"credential", list(text("name")), func(m *writtenMatch) *[]string { return &m.Credentials }, nil,
 					"Names of credentials."},
-				key[policy.Match, []string]{"stream", list(text("name")), func(m *policy.Match) *[]string { return &m.Streams }, nil,
+				key[writtenMatch, []string]{"stream", list(text("name")), func(m *writtenMatch) *[]string { return &m.Streams }, nil,
 					"Streams, as named by Sealpost-Stream."},
-				later{"domain_file", "path", "File of recipient domains."},
-				later{"mx", "list of: domain", "Names of mail exchangers."},
 			}),
-		fallbackTable(func(r *policy.Rule) *[]policy.Fallback { return &r.Fallback }, "As in [policy]."),
+		fallbackTable(func(r *writtenRule) *[]policy.Fallback { return &r.Fallback }, "As in [policy]."),
 	)
+}
+
+// writtenRule is a [[policy.rule]] as it is written. Settled, it is a rule of the ruleset.
+type writtenRule struct {
+	policy.Rule // without its Match
+	match       writtenMatch
+}
+
+// writtenMatch is its [policy.rule.match]; Domains are those in the text.
+type writtenMatch struct {
+	policy.Match
+	file string // with more domains; "": none
 }
 
 func fallbackTable[P any](at func(*P) *[]policy.Fallback, doc string) table {

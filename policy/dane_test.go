@@ -1,54 +1,21 @@
 package policy
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"math/big"
 	"testing"
-	"time"
 )
 
 // chain is a leaf, the authority that signed it, and the root above.
 type chain struct{ leaf, inter, root *x509.Certificate }
 
-func newChain(t *testing.T, now time.Time, change func(*x509.Certificate)) chain {
-	t.Helper()
-	keys := make([]*ecdsa.PrivateKey, 3)
-	for i := range keys {
-		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys[i] = k
-	}
-	sign := func(n int, c, parent *x509.Certificate, by int) *x509.Certificate {
-		c.SerialNumber = big.NewInt(int64(n + 1))
-		c.NotBefore = now.Add(-time.Hour)
-		if c.NotAfter.IsZero() {
-			c.NotAfter = now.Add(time.Hour)
-		}
-		der, err := x509.CreateCertificate(rand.Reader, c, parent, keys[n].Public(), keys[by])
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, _ := x509.ParseCertificate(der)
-		return out
-	}
-	ca := func(name string) *x509.Certificate {
-		return &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true}
-	}
-	root := ca("root")
-	r := sign(0, root, root, 0)
-	i := sign(1, ca("inter"), r, 0)
-	leaf := &x509.Certificate{Subject: pkix.Name{CommonName: "cn.example"}, DNSNames: []string{"mx.example.org"}}
-	change(leaf)
-	return chain{sign(2, leaf, i, 1), i, r}
+func newChain(t *testing.T) chain {
+	f := newForge(t)
+	root := f.root("root")
+	inter := f.ca(root, "inter")
+	return chain{f.leaf(inter).Certificate, inter.Certificate, root.Certificate}
 }
 
 func record(usage, selector, matching uint8, c *x509.Certificate) TLSARecord {
@@ -67,51 +34,8 @@ func record(usage, selector, matching uint8, c *x509.Certificate) TLSARecord {
 	return TLSARecord{usage, selector, matching, data}
 }
 
-func TestVerifyTLSA(t *testing.T) {
-	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	good := newChain(t, now, func(*x509.Certificate) {})
-	expired := newChain(t, now, func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) })
-	cnOnly := newChain(t, now, func(c *x509.Certificate) { c.DNSNames, c.Subject.CommonName = nil, "mx.example.org" })
-	other := newChain(t, now, func(*x509.Certificate) {})
-	sent := func(c chain) []*x509.Certificate { return []*x509.Certificate{c.leaf, c.inter} }
-	tests := []struct {
-		clause string
-		record TLSARecord
-		sent   []*x509.Certificate
-		names  []Domain
-		ok     bool
-	}{
-		{"RFC 7672 3.1.1 3 1 1", record(3, 1, 1, good.leaf), sent(good), nil, true},
-		{"RFC 7672 3.1.1 3 0 2", record(3, 0, 2, good.leaf), sent(good), nil, true},
-		{"RFC 7672 3.1.1 3 1 0", record(3, 1, 0, good.leaf), sent(good), nil, true},
-		{"RFC 7672 3.1.1 names and dates are ignored", record(3, 1, 1, expired.leaf), sent(expired), []Domain{"other.example"}, true},
-		{"3 1 1 of another key", record(3, 1, 1, other.leaf), sent(good), nil, false},
-		{"3 1 1 of the authority is not the leaf", record(3, 1, 1, good.inter), sent(good), nil, false},
-		{"RFC 7672 3.1.2 2 0 1", record(2, 0, 1, good.inter), sent(good), []Domain{"mx.example.org"}, true},
-		{"RFC 7672 3.1.2 2 1 2", record(2, 1, 2, good.inter), sent(good), []Domain{"mx.example.org"}, true},
-		{"RFC 7671 5.2.2 2 0 0 only in DNS", record(2, 0, 0, good.root), sent(good), []Domain{"mx.example.org"}, true},
-		{"RFC 7671 5.2.3 2 1 0 signed the topmost", record(2, 1, 0, good.root), sent(good), []Domain{"mx.example.org"}, true},
-		{"2 1 0 of another key", record(2, 1, 0, other.root), sent(good), []Domain{"mx.example.org"}, false},
-		{"2 0 1 that is not sent", record(2, 0, 1, good.root), sent(good), []Domain{"mx.example.org"}, false},
-		{"RFC 7672 3.1.2 dates count for 2", record(2, 0, 1, expired.inter), sent(expired), []Domain{"mx.example.org"}, false},
-		{"RFC 7672 3.2.2 names count for 2", record(2, 0, 1, good.inter), sent(good), []Domain{"www.example.org"}, false},
-		{"RFC 7672 3.2.2 any reference name", record(2, 0, 1, good.inter), sent(good), []Domain{"www.example.org", "mx.example.org"}, true},
-		{"RFC 7672 3.2.3 the CN only without DNS-IDs", record(2, 0, 1, cnOnly.inter), sent(cnOnly), []Domain{"mx.example.org"}, true},
-		{"RFC 7672 3.2.3 the CN not beside DNS-IDs", record(2, 0, 1, good.inter), sent(good), []Domain{"cn.example"}, false},
-		{"the authority of another", record(2, 0, 1, other.inter), []*x509.Certificate{good.leaf, other.inter}, []Domain{"mx.example.org"}, false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.clause, func(t *testing.T) {
-			target := Target{Host: "mx.example.org", TLSA: []TLSARecord{tt.record}, Names: tt.names}
-			if f := target.verifyTLSA(tt.sent, now); (f == nil) != tt.ok {
-				t.Fatalf("failure %v: want ok=%t", f, tt.ok)
-			}
-		})
-	}
-}
-
 func TestUsable(t *testing.T) {
-	c := newChain(t, time.Now(), func(*x509.Certificate) {})
+	c := newChain(t)
 	tests := []struct {
 		clause string
 		in     []TLSARecord
@@ -122,6 +46,8 @@ func TestUsable(t *testing.T) {
 		{"RFC 6698 4.1 digest of the wrong length", []TLSARecord{{3, 1, 1, make([]byte, 31)}, {3, 1, 2, make([]byte, 32)}}, 0},
 		{"RFC 6698 4.1 data that does not parse", []TLSARecord{{3, 0, 0, []byte("x")}, {3, 1, 0, []byte("x")}}, 0},
 		{"RFC 7671 9 the strongest digest", []TLSARecord{record(3, 1, 1, c.leaf), record(3, 1, 2, c.leaf)}, 1},
+		{"RFC 7671 9 a malformed stronger digest does not count", []TLSARecord{record(3, 1, 1, c.leaf), {3, 1, 2, make([]byte, 63)}}, 1},
+		{"RFC 7671 9 the strongest digest of several keys", []TLSARecord{record(3, 1, 1, c.leaf), record(3, 1, 2, c.inter), record(3, 1, 1, c.inter), record(3, 1, 2, c.leaf)}, 2},
 		{"RFC 7671 9 per usage and selector", []TLSARecord{record(3, 1, 1, c.leaf), record(3, 0, 2, c.leaf), record(2, 1, 2, c.inter)}, 3},
 		{"RFC 7671 9 matching 0 beside a digest", []TLSARecord{record(3, 1, 0, c.leaf), record(3, 1, 1, c.leaf)}, 2},
 	}
@@ -133,7 +59,7 @@ func TestUsable(t *testing.T) {
 }
 
 func TestDecideDANE(t *testing.T) {
-	c := newChain(t, time.Now(), func(*x509.Certificate) {})
+	c := newChain(t)
 	secure := Lookup{Answer: Records, Secure: true}
 	good := TLSAFacts{Asked: true, Lookup: secure, Base: "mx1.example.org", Records: []TLSARecord{record(3, 1, 1, c.leaf)}}
 	tests := []struct {

@@ -346,7 +346,7 @@ func (d *decider) setRungs(t *Target, h *Host, rule *Rule) {
 	t.Rungs = append(t.Rungs, Classical)
 	for _, down := range [...]Rung{LegacyTLS, Clear} {
 		to := down.Ceiling()
-		if to < t.Floor.Level || to < rule.least(down) {
+		if to < t.Floor.Level || to < rule.Least(to) {
 			continue
 		}
 		now, later := rule.permits(to, d.query)

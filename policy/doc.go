@@ -29,6 +29,10 @@
 //  8. [Memory] raises floors and chooses an order; it never lowers a floor, never takes
 //     TLS away, and fades.
 //
+// [Prove] goes the other way round: it plays everything that remote parties can do against an
+// operator's [Ruleset], and names with an example each rule that can never match, or that does
+// not keep its own floor.
+//
 // RFCs: 3207 (STARTTLS), 5321 (SMTP), 6698, 7671 and 7672 (DANE), 7435
 // (opportunistic security), 7505 (null MX), 8461 (MTA-STS), 8460 (TLS-RPT result
 // types), 8689 (REQUIRETLS), 3463 (status codes).

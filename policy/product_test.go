@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// variant is one state of a thing that a decision depends on.
-type variant struct {
+// oneState is one state of a thing that a decision depends on.
+type oneState struct {
 	name string
 	set  func(*scene)
 }
@@ -24,7 +24,7 @@ type scene struct {
 func noon() time.Time { return time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC) }
 
 // tlsaStates are the lookup outcomes of TLSA (RFC 7672 2.1, 2.2).
-func tlsaStates() []variant {
+func tlsaStates() []oneState {
 	with := func(l Lookup, records ...TLSARecord) func(*scene) {
 		return func(s *scene) { s.facts.Hosts[0].TLSA = TLSAFacts{Asked: true, Lookup: l, Records: records} }
 	}
@@ -33,7 +33,7 @@ func tlsaStates() []variant {
 	signed := func(f func(*scene)) func(*scene) {
 		return func(s *scene) { s.facts.MX.Secure = true; f(s) }
 	}
-	return []variant{
+	return []oneState{
 		{"tlsa=not-asked", func(*scene) {}},
 		{"tlsa=absent", signed(with(Lookup{Answer: NoData, Secure: true}))},
 		{"tlsa=insecure", signed(with(Lookup{Answer: Records}, good))},
@@ -50,13 +50,13 @@ func tlsaStates() []variant {
 }
 
 // stsStates are modes, matches and fetch states of MTA-STS (RFC 8461 3.3, 4.1, 5).
-func stsStates() []variant {
+func stsStates() []oneState {
 	policy := func(m STSMode, pattern string, left time.Duration) func(*scene) {
 		return func(s *scene) {
 			s.facts.STS = STS{Mode: m, ID: "1", MX: []string{pattern}, Expires: noon().Add(left)}
 		}
 	}
-	return []variant{
+	return []oneState{
 		{"sts=absent", func(*scene) {}},
 		{"sts=none", policy(STSNone, "mx1.example.org", time.Hour)},
 		{"sts=testing", policy(STSTesting, "*.example.org", time.Hour)},
@@ -68,30 +68,30 @@ func stsStates() []variant {
 	}
 }
 
-func floorStates() []variant {
-	var list []variant
+func floorStates() []oneState {
+	var list []oneState
 	for _, l := range []Level{Plaintext, Encrypted, Verified, MTASTS, DANE} {
-		list = append(list, variant{"floor=" + l.String(), func(s *scene) { s.rules.Rules[0].Floor = l }})
+		list = append(list, oneState{"floor=" + l.String(), func(s *scene) { s.rules.Rules[0].Floor = l }})
 	}
 	return list
 }
 
-func messageStates() []variant {
-	return []variant{
+func messageStates() []oneState {
+	return []oneState{
 		{"", func(*scene) {}},
 		{"requiretls", func(s *scene) { s.query.RequireTLS = true }},
 		{"tls-required-no", func(s *scene) { s.query.TLSOff = true }},
 	}
 }
 
-func ruleStates() []variant {
+func ruleStates() []oneState {
 	ignore := func(p Promise) func(*scene) {
 		return func(s *scene) {
 			r := &s.rules.Rules[0]
 			r.Ignore, r.Reason, r.Expires = p, "renewal", noon().Add(time.Hour)
 		}
 	}
-	return []variant{
+	return []oneState{
 		{"", func(*scene) {}},
 		{"ignore=dane", ignore(PromiseDANE)},
 		{"ignore=mta-sts", ignore(PromiseMTASTS)},
@@ -111,7 +111,7 @@ func TestProduct(t *testing.T) {
 					for _, rule := range ruleStates() {
 						s := newScene()
 						names := make([]string, 0, 5)
-						for _, v := range []variant{tlsa, sts, floor, message, rule} {
+						for _, v := range []oneState{tlsa, sts, floor, message, rule} {
 							v.set(&s)
 							if v.name != "" {
 								names = append(names, v.name)
@@ -119,7 +119,7 @@ func TestProduct(t *testing.T) {
 						}
 						p := Decide(&s.facts, &s.rules, &s.query)
 						checkPromises(t, &s, &p, strings.Join(names, " "))
-						fmt.Fprintf(&b, "%s: %s\n", strings.Join(names, " "), verdict(&p))
+						fmt.Fprintf(&b, "%s: %s\n", strings.Join(names, " "), judged(&p))
 						count++
 					}
 				}
@@ -157,8 +157,8 @@ func newScene() scene {
 	return s
 }
 
-// verdict is a decision about the only host in a few words.
-func verdict(p *Plan) string {
+// judged is a decision about the only host in a few words.
+func judged(p *Plan) string {
 	t := &p.Targets[0]
 	if p.Refusal != nil {
 		until := "defer"

@@ -172,14 +172,14 @@ func (r *Rule) permits(to Level, q *Query) (now, later bool) {
 	return false, later
 }
 
-// least is the lowest level that min_tls leaves for a lower rung. TLS 1.2 as the
-// minimum ends the legacy rung and says nothing of clear text; who wants TLS 1.3
+// Least is the lowest level that min_tls leaves for a step down to a level. TLS 1.2 as
+// the minimum ends the legacy rung and says nothing of clear text; who wants TLS 1.3
 // cannot mean to be content with none at all.
-func (r *Rule) least(down Rung) Level {
+func (r *Rule) Least(down Level) Level {
 	switch {
 	case r.MinTLS > tls.VersionTLS12:
 		return Encrypted
-	case r.MinTLS == tls.VersionTLS12 && down == LegacyTLS:
+	case r.MinTLS == tls.VersionTLS12 && down == Legacy:
 		return Encrypted
 	default:
 		return Plaintext

@@ -51,7 +51,8 @@
 //  2. A final state, its journal entry and its notice are one commit.
 //  3. What the courier forgets to report is a deferral, never a delivery or a bounce.
 //  4. Expiry holds in every state. Changed limits count from the next time that an
-//     envelope is looked at.
+//     envelope is looked at. During a pause (Options.Paused) nobody looks: what expires
+//     meanwhile is given up, without another try, when the pause ends.
 //  5. No notice about a notice; NOTIFY is kept (RFC 3461 4.1, RFC 5321 4.5.5).
 //  6. Lanes take turns, so one domain cannot hold up another; PerLane bounds what
 //     one domain can hold.

@@ -28,7 +28,12 @@ type Options struct {
 	AttemptLimit time.Duration
 	// Gate is asked before each acceptance; nil: no gate. An error (ErrFull)
 	// refuses the draft. Notices pass it by.
-	Gate     func() error
+	Gate func() error
+	// Paused is asked before each claim; nil: never paused. While it reports true
+	// nothing new is tried (what flies goes on): for what makes every attempt useless, such
+	// as a DNS resolver that is down. The channel is closed when the answer may have
+	// changed; nil: it is asked again within a minute. It must not block.
+	Paused   func() (bool, <-chan struct{})
 	Observer Observer     // nil: nobody is told
 	Logger   *slog.Logger // nil: discard
 }

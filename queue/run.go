@@ -39,7 +39,7 @@ type flight struct {
 
 // Run claims due envelopes and has them delivered until ctx is done; then it
 // waits for the couriers in flight (they see ctx done), writes what they report, and
-// returns nil. It sleeps until something is due, is accepted or ends.
+// returns nil. It sleeps until something is due, is accepted or ends, or a pause does.
 func (q *Queue) Run(ctx context.Context, c Courier) error {
 	var crew sync.WaitGroup
 	defer crew.Wait()
@@ -48,7 +48,11 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		next, pause := time.Time{}, time.Duration(-1)
-		if room := cap(free) - len(free); room > 0 {
+		paused, changed := q.paused()
+		if paused {
+			pause = clockStep // should nobody tell us of its end
+		}
+		if room := cap(free) - len(free); room > 0 && !paused {
 			now, o := time.Now(), q.tuned.Load()
 			rows, at, err := q.store.Claim(ctx, ClaimQuery{
 				Now: now, Until: now.Add(o.AttemptLimit + leaseMargin), Limit: room, PerLane: o.PerLane,
@@ -81,10 +85,24 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 		select {
 		case <-ctx.Done():
 		case <-q.wake:
+		case <-changed:
 		case <-timer.C:
 		}
 	}
 	return nil
+}
+
+// paused asks Options.Paused. Outside a pause Run need not be woken by its beginning, so
+// the channel is nil then.
+func (q *Queue) paused() (bool, <-chan struct{}) {
+	if q.o.Paused == nil {
+		return false, nil
+	}
+	paused, changed := q.o.Paused()
+	if !paused {
+		return false, nil
+	}
+	return true, changed
 }
 
 // takeOff enters a claimed row into the list of flights.

@@ -29,6 +29,7 @@ type fakeHost struct {
 	open     map[policy.Rung]policy.Reason // failures to open, by rung
 	version  uint16                        // of TLS; 0: TLS 1.3
 	peer     policy.Peer
+	stuck    bool                     // opening takes until the caller has had enough
 	replies  map[string]policy.Reason // by local part; missing: accepted
 	code     int                      // of refusing replies; 0: no reply
 	quits    int
@@ -37,8 +38,12 @@ type fakeHost struct {
 
 func (w *world) Facts(context.Context, policy.Domain) (policy.Facts, error) { return w.facts, nil }
 
-func (w *world) Open(_ context.Context, s policy.Step) (Session, policy.Evidence, *policy.Failure) {
+func (w *world) Open(ctx context.Context, s policy.Step) (Session, policy.Evidence, *policy.Failure) {
 	h := w.hosts[s.Target.Host]
+	if h.stuck {
+		<-ctx.Done()
+		return nil, policy.Evidence{}, &policy.Failure{Reason: policy.HandshakeStall, Host: s.Target.Host}
+	}
 	if r, bad := h.open[s.Rung]; bad {
 		return nil, policy.Evidence{}, &policy.Failure{Reason: r, Host: s.Target.Host}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
@@ -45,6 +46,23 @@ func TestKeptSessions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A look for a better session is bounded: deliveries that keep sessions must not wait for each
+// other's in a circle; and our impatience is not the host's fault.
+func TestBetterIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(&fakeHost{}, &fakeHost{stuck: true})
+		w.facts.Hosts[1].Preference = w.facts.Hosts[0].Preference
+		began := time.Now()
+		r := w.courier(opportunistic()).Deliver(t.Context(), lease("ann"))
+		if kinds(r) != "d" || time.Since(began) != betterWait {
+			t.Errorf("outcomes %s after %v: want delivered after %v", kinds(r), time.Since(began), betterWait)
+		}
+		if s := w.saw["mx2.example.org"]; len(s.Steps) != 1 || s.Steps[0].Reason != policy.Interrupted {
+			t.Errorf("the other host was seen as %+v", s)
+		}
+	})
 }
 
 // RFC 8461 5.1: where an enforced policy is not met, it is asked for again before the attempt has failed.

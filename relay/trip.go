@@ -108,7 +108,7 @@ func (t *trip) try(ctx context.Context, walk *policy.Walk, step policy.Step) pol
 		delete(t.kept, step.Target)
 		return t.use(ctx, step, k, began)
 	}
-	session, evidence, failure := t.c.o.Opener.Open(ctx, step)
+	session, evidence, failure := t.openStep(ctx, step)
 	stood := time.Now()
 	t.attempt.OpenTook += stood.Sub(began)
 	if evidence.Version != 0 {
@@ -134,6 +134,26 @@ func (t *trip) try(ctx context.Context, walk *policy.Walk, step policy.Step) pol
 		return policy.Result{Level: level, Kept: true, Took: time.Since(began)}
 	}
 	return t.use(ctx, step, k, began)
+}
+
+// betterWait bounds the look for a better session while one is kept open (own): a host
+// that is slow, or has all its connections in use, is not worth the wait. It also keeps
+// deliveries from waiting for each other's kept sessions in a circle.
+const betterWait = 10 * time.Second
+
+// openStep opens the step's session, for a bounded time while another one is kept.
+func (t *trip) openStep(ctx context.Context, step policy.Step) (Session, policy.Evidence, *policy.Failure) {
+	if len(t.kept) == 0 {
+		return t.c.o.Opener.Open(ctx, step)
+	}
+	inner, cancel := context.WithTimeout(ctx, betterWait)
+	defer cancel()
+	session, evidence, failure := t.c.o.Opener.Open(inner, step)
+	if failure != nil && inner.Err() != nil && ctx.Err() == nil {
+		// Our impatience says nothing of the host.
+		failure = &policy.Failure{Reason: policy.Interrupted, Host: step.Target.Host, Detail: "no better session within " + betterWait.String()}
+	}
+	return session, evidence, failure
 }
 
 // use sends over a session that was judged good enough.

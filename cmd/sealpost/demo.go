@@ -40,6 +40,7 @@ func (c *demoCmd) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	defer n.close()
+	n.publish("mta-sts.example", "20261127", stsPolicy("enforce", "*.mta-sts.example"))
 	d := newDemo(s.out, n)
 	h, err := c.open(n, dir, s, d)
 	if err != nil {
@@ -78,7 +79,7 @@ schedule = ["1s", "2s", "3s"]
 	}
 	log := newLog(s.err)
 	log.set(cfg.Server.Log)
-	return openHouse(cfg, seams{log: log.Logger, observer: d})
+	return openHouse(cfg, seams{log: log.Logger, observer: d, stsPort: n.web.Addr().Port()})
 }
 
 // loopbackPort is 127.0.0.1 with the wanted port, or with a free one when that is
@@ -146,6 +147,7 @@ func demoExchangers() []exchanger {
 	}
 	return []exchanger{
 		{"dane.example", 10, "mx.dane.example", kind("modern"), true},
+		{"mta-sts.example", 10, "mx1.mta-sts.example", kind("modern"), false},
 		{"modern.example", 10, "mx.modern.example", kind("modern"), false},
 		{"tls12.example", 10, "mx.tls12.example", kind("tls12-only"), false},
 		{"self-signed.example", 10, "mx.self-signed.example", kind("self-signed"), false},
@@ -171,6 +173,7 @@ func demoSamples() []sample {
 	strict := "Sealpost-Min-Level: verified\r\nSealpost-On-Unmet: bounce\r\n"
 	return []sample{
 		{"dane.example", "TLS 1.3, TLSA records in signed DNS", ""},
+		{"mta-sts.example", "TLS 1.3, an MTA-STS policy in enforce mode", ""},
 		{"modern.example", "TLS 1.3, good certificate", ""},
 		{"tls12.example", "TLS 1.2 only, good certificate", ""},
 		{"self-signed.example", "self-signed certificate", ""},

@@ -127,7 +127,8 @@ func hostCases() []explainCase {
 				l.facts.Hosts = l.facts.Hosts[:1]
 				l.facts.Hosts[0].V4.Memory = policy.Memory{
 					Best: policy.Verified, BestAt: explainNow.Add(-48 * time.Hour), Last: policy.Plaintext, LastSeen: explainNow.Add(-time.Hour), First: explainNow.Add(-99 * time.Hour),
-					Good: 5, GoodAt: explainNow.Add(-48 * time.Hour), WeakSince: explainNow.Add(-time.Hour),
+					Good: 5, GoodAt: explainNow.Add(-48 * time.Hour), WeakSince: explainNow.Add(-time.Hour), WeakAt: explainNow.Add(-time.Hour),
+					GoodBefore: [2]time.Time{explainNow.Add(-48 * time.Hour), explainNow.Add(-48 * time.Hour)},
 				}
 				l.offer(offer{})
 			}},

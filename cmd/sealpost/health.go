@@ -57,6 +57,9 @@ func (h *house) warnings() []string {
 	if cfg.Policy.Ruleset.DANE && !h.resolver.Available() {
 		list = append(list, "DNSSEC is unavailable: no delivery can reach the level dane. Use a validating resolver on loopback.")
 	}
+	if h.resolver.Outage() {
+		list = append(list, "The DNS resolver is down: deliveries are paused and burn no try. Mail is accepted and kept.")
+	}
 	if err := h.space.gate(); err != nil {
 		list = append(list, "New mail is refused (452): "+err.Error())
 	}

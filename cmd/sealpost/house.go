@@ -83,10 +83,10 @@ func openHouse(cfg *config.Config, s seams) (h *house, err error) {
 		return nil, err
 	}
 	h.space = newSpace(cfg)
-	if err = h.openQueue(cfg); err != nil {
+	if err = h.openDelivery(cfg, s); err != nil {
 		return nil, err
 	}
-	if err = h.openDelivery(cfg, s); err != nil {
+	if err = h.openQueue(cfg); err != nil {
 		return nil, err
 	}
 	if err = h.openIntake(cfg); err != nil {
@@ -116,6 +116,7 @@ func (h *house) openQueue(cfg *config.Config) error {
 	o := retryOptions(cfg)
 	o.Store, o.Composer, o.Gate, o.Observer, o.Logger = h.store, composer, h.space.gate, h.metrics, h.log
 	o.Workers = workers
+	o.Paused = h.resolver.Paused // no attempt can learn anything while the resolver is down
 	h.queue, err = queue.New(o)
 	return err
 }
@@ -133,7 +134,7 @@ func (h *house) openDelivery(cfg *config.Config, s seams) (err error) {
 	client.Logger, client.Observer = h.log, h.metrics.Client()
 	h.pool = smtpclient.New(client)
 	h.courier = relay.NewCourier(relay.Options{
-		Scout: h.scout, Opener: h.pool, Rules: h.rules.Load, Memory: h.hosts, Logger: h.log, Grace: drainDelivery,
+		Scout: h.scout, Opener: h.pool, Rules: h.rules.Load, Memory: h.hosts, Outage: h.resolver.Outage, Logger: h.log, Grace: drainDelivery,
 		Observer: observers{h.metrics, h.recent, s.observer},
 	})
 	return nil
@@ -160,7 +161,7 @@ func (h *house) openHTTP(cfg *config.Config) (err error) {
 	}
 	h.metrics.Watch(metrics.Sources{
 		Queue: h.queue.Stats, StorageFree: h.space.freeBytes,
-		IntakePaused: h.space.full, DNSSEC: h.resolver.Available, Holds: h.held,
+		IntakePaused: h.space.full, DNSSEC: h.resolver.Available, Holds: h.held, Outage: h.resolver.Outage,
 	})
 	h.web = httpapi.New(httpapi.Options{
 		Hostname: cfg.Server.Hostname, Version: version(), Metrics: h.metrics.Handler(), Queue: h.queue, Recorder: h.recent, Explainer: h.courier,

@@ -71,11 +71,35 @@ type labSite struct {
 	ids     []string
 }
 
-// runLab mails all rows and judges them. more is configuration.
-func runLab(t *testing.T, more string, rows []labRow) *lab {
+// labPart is rows that share a relay; more is its configuration.
+type labPart struct {
+	name, more string
+	rows       []labRow
+	after      func(*testing.T, *lab) // more to look at; nil: nothing
+}
+
+// TestLab runs all parts, each with a relay and an unbound of its own.
+func TestLab(t *testing.T) {
+	slots, scenarios := make(chan struct{}, labSlots), 0
+	t.Run("parts", func(t *testing.T) {
+		for _, p := range []labPart{labDANE(), labMTASTS(), labFloors(t), labSomeKnobs(), labNoDANE(), labUnbelieved()} {
+			scenarios += len(p.rows)
+			t.Run(p.name, func(t *testing.T) {
+				t.Parallel()
+				l := p.run(t, slots)
+				if p.after != nil {
+					p.after(t, l)
+				}
+			})
+		}
+	})
+	t.Logf("the lab: %d scenarios", scenarios)
+}
+
+// run mails all rows and judges them.
+func (p *labPart) run(t *testing.T, slots chan struct{}) *lab {
 	t.Helper()
-	l := openLab(t, more, rows)
-	slots := make(chan struct{}, labSlots)
+	l := openLab(t, p.more, p.rows)
 	var wg sync.WaitGroup
 	for _, s := range slices.SortedStableFunc(slices.Values(l.sites), func(a, b *labSite) int { return b.patience() - a.patience() }) {
 		s.t = &rowT{TB: t, ctx: t.Context()}
@@ -100,7 +124,7 @@ func runLab(t *testing.T, more string, rows []labRow) *lab {
 			}
 		})
 	}
-	t.Logf("the lab: %d scenarios in %d steps", len(l.sites), steps)
+	t.Logf("%d scenarios in %d steps", len(l.sites), steps)
 	return l
 }
 

@@ -238,25 +238,28 @@ func unboundAt53(t *testing.T, z *policytest.Zones) string {
 			go forward(udp, from, slices.Clone(buf[:n]), u.Addr)
 		}
 	}()
-	go func() {
-		for {
-			c, err := tcp.Accept()
+	go pass(tcp, u.Addr)
+	return host
+}
+
+// pass hands connections on until the listener is closed.
+func pass(l net.Listener, upstream string) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			up, err := net.Dial("tcp", upstream)
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				up, err := net.Dial("tcp", u.Addr)
-				if err != nil {
-					return
-				}
-				defer up.Close()
-				go func() { _, _ = io.Copy(up, c) }()
-				_, _ = io.Copy(c, up)
-			}()
-		}
-	}()
-	return host
+			defer up.Close()
+			go func() { _, _ = io.Copy(up, c) }()
+			_, _ = io.Copy(c, up)
+		}()
+	}
 }
 
 // forward hands one question on and its answer back.

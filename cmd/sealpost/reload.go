@@ -33,13 +33,14 @@ func (h *house) reload(cfg *config.Config) {
 	for _, what := range needRestart(old, cfg) {
 		h.log.Warn("this change takes effect at the next start", "key", what)
 	}
-	h.setRules(cfg)
+	kept := keepRestart(old, cfg)
+	h.setRules(kept)
 	h.space.setMinimum(cfg.Queue.MinFree)
 	h.dock.Reload()
 	if old.Delivery.Paused != cfg.Delivery.Paused {
 		h.paused <- cfg.Delivery.Paused
 	}
-	h.cfg.Store(keepRestart(old, cfg))
+	h.cfg.Store(kept)
 	h.metrics.Reloaded(time.Now())
 	h.log.Info("configuration reloaded")
 }
@@ -62,7 +63,9 @@ func restartKeys() map[string]func(*config.Config) any {
 			q.MinFree = 0
 			return q
 		},
-		"policy.dane": func(c *config.Config) any { return c.Policy.Ruleset.DANE },
+		// What nobody looks up is not to be obeyed either, and the other way round.
+		"policy.dane":    func(c *config.Config) any { return c.Policy.Ruleset.DANE },
+		"policy.mta_sts": func(c *config.Config) any { return c.Policy.Ruleset.MTASTS },
 	}
 }
 
@@ -86,6 +89,6 @@ func keepRestart(old, next *config.Config) *config.Config {
 	c.Server.DataDir, c.Server.Hostname = old.Server.DataDir, old.Server.Hostname
 	c.Submission, c.HTTP, c.DNS, c.Delivery, c.Queue = old.Submission, old.HTTP, old.DNS, old.Delivery, old.Queue
 	c.Delivery.Paused, c.Queue.MinFree = paused, free
-	c.Policy.Ruleset.DANE = old.Policy.Ruleset.DANE
+	c.Policy.Ruleset.DANE, c.Policy.Ruleset.MTASTS = old.Policy.Ruleset.DANE, old.Policy.Ruleset.MTASTS
 	return &c
 }

@@ -206,8 +206,15 @@ func (s *scenario) become(ts *testscript.TestScript, args []string) {
 	s.w.farm.Host(args[0]).Become(k.Behaviour(s.w.certificate(args[0], k.Certificate)))
 }
 
-// reload FILE: the relay gets FILE at the end of its configuration in place of what
-// was there, as with SIGHUP.
+// reload FILE [PROBLEM]: the relay gets FILE at the end of its configuration in place of
+// what was there, as with SIGHUP. With PROBLEM it must be refused for that.
 func (s *scenario) reload(ts *testscript.TestScript, args []string) {
-	ts.Check(s.w.reload(ts.ReadFile(args[0])))
+	err := s.w.reload(ts.ReadFile(args[0]))
+	if len(args) < 2 {
+		ts.Check(err)
+		return
+	}
+	if err == nil || !strings.Contains(err.Error(), args[1]) {
+		ts.Fatalf("the reload ended with %v, want %q", err, args[1])
+	}
 }

@@ -1,4 +1,4 @@
-// Package discover gathers what DNS says about a recipient domain: policy.Facts.
+// Package discover gathers what the network says about a recipient domain: policy.Facts.
 //
 // The problem: where a domain's mail goes is spread over MX, address, alias and TLSA
 // records, each of which can be missing, failing, insecure, hostile or pointing back
@@ -8,7 +8,7 @@
 //
 // Standards: RFC 5321 5.1 (MX, implicit MX, order, ourselves in the list), 7505
 // (null MX), 7672 2.1 and 2.2 (what may be believed, TLSA base domains), 6890 and
-// its registries (addresses that are not public).
+// its registries (addresses that are not public), 8461 3.4 (whose policy applies).
 //
 // Guarantees:
 //
@@ -23,4 +23,6 @@
 //  5. Facts are shared and cached for their TTL, minutes at most, so that any number
 //     of messages to one domain costs one look-up; failures are kept for seconds.
 //     Lookups are bounded in number and time.
+//  6. The MTA-STS policy and what is remembered of hosts are asked for at each call:
+//     they are never older than who keeps them says.
 package discover

@@ -39,6 +39,21 @@ type Observer interface {
 	LookedUp(source, result string)
 }
 
+// MTASTS knows the MTA-STS policies of domains. Implemented by mtasts.Cache, which
+// tells an Observer of its own about them.
+type MTASTS interface {
+	// Get returns what applies to a delivery now; from memory where a policy is kept.
+	Get(ctx context.Context, d policy.Domain) policy.STS
+	// Renew asks again, past what DNS caches hold, and reports whether another policy is
+	// in force now.
+	Renew(ctx context.Context, d policy.Domain) (policy.STS, bool)
+}
+
+// Memory knows what was seen of hosts. Implemented by policy/memory. It answers at once.
+type Memory interface {
+	Recall(host policy.Domain, ip6 bool) policy.Memory
+}
+
 // Sources returns every source that an Observer can hear of.
 func Sources() []string { return []string{"mx", "address", "tlsa"} }
 
@@ -46,19 +61,6 @@ func Sources() []string { return []string{"mx", "address", "tlsa"} }
 // absence, with DNSSEC or without; or unknown.
 func Results() []string {
 	return []string{"secure", "insecure", "absent-secure", "absent-insecure", "unknown"}
-}
-
-// Policies knows the MTA-STS policies of domains. Implemented by mtasts.Cache.
-type Policies interface {
-	// Get returns what is known; a policy that is new is waited for, within bounds.
-	Get(ctx context.Context, d policy.Domain) policy.STS
-	// Renew asks again what the domain publishes now, and reports whether that changed anything.
-	Renew(ctx context.Context, d policy.Domain) (policy.STS, bool)
-}
-
-// Memory remembers hosts. Implemented by memory.Book. It answers at once.
-type Memory interface {
-	Recall(host policy.Domain, ip6 bool) policy.Memory
 }
 
 // Options says how to gather facts. Resolver is needed, the rest may be left out.
@@ -80,9 +82,9 @@ type Options struct {
 	Port uint16
 	// NoTLSA leaves TLSA out: DANE is switched off.
 	NoTLSA bool
-	// MTASTS knows policies; nil: MTA-STS is switched off.
-	MTASTS Policies
-	// Memory remembers hosts; nil: nobody does.
+	// MTASTS is asked for the policy at each Facts; nil: MTA-STS is switched off.
+	MTASTS MTASTS
+	// Memory is asked about each host at each Facts; nil: there is none.
 	Memory Memory
 	// Deadline is for all lookups of one domain; zero: 20 seconds.
 	Deadline time.Duration
@@ -112,6 +114,7 @@ type Scout struct {
 type kept struct {
 	facts policy.Facts
 	until time.Time
+	epoch uint64 // of the resolver, when they were asked for
 }
 
 // New makes a scout. The error is about RelayHost or a missing Resolver.
@@ -186,18 +189,77 @@ func (s *Scout) Facts(ctx context.Context, d policy.Domain) (policy.Facts, error
 	if err := ctx.Err(); err != nil {
 		return policy.Facts{}, err
 	}
-	key := d
-	if s.relay != nil {
-		key = "" // the same for every domain
+	next := s.policyDomain(d)
+	if next == "" {
+		return s.shared(ctx, d)
 	}
-	// RFC 8461 3.4: behind a smart host the policy is the smart host's. A name only: an
-	// address has none. The policy has a cache and times of its own, so it is not kept here.
+	// The policy is not part of what is kept: its cache knows how long each is good.
+	if _, kept := s.cached(s.key(d)); kept { // nothing to wait for beside it
+		f, err := s.shared(ctx, d)
+		if err != nil {
+			return policy.Facts{}, err
+		}
+		f.STS = s.o.MTASTS.Get(ctx, next)
+		return f, ctx.Err()
+	}
 	sts := make(chan policy.STS, 1)
-	if d := s.policyDomain(d); s.o.MTASTS != nil && d != "" {
-		go func() { sts <- s.o.MTASTS.Get(ctx, d) }()
-	} else {
-		sts <- policy.STS{}
+	go func() { sts <- s.o.MTASTS.Get(ctx, next) }() // it ends with ctx
+	f, err := s.shared(ctx, d)
+	if err != nil {
+		return policy.Facts{}, err
 	}
+	select {
+	case f.STS = <-sts:
+	case <-ctx.Done():
+		return policy.Facts{}, ctx.Err()
+	}
+	return f, nil
+}
+
+// Renew implements relay.Scout.
+func (s *Scout) Renew(ctx context.Context, d policy.Domain) (policy.Facts, bool, error) {
+	next := s.policyDomain(d)
+	if next == "" {
+		f, err := s.Facts(ctx, d)
+		return f, false, err
+	}
+	sts, changed := s.o.MTASTS.Renew(ctx, next)
+	f, err := s.shared(ctx, d)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return policy.Facts{}, false, err
+	}
+	f.STS = sts
+	return f, changed, nil
+}
+
+// policyDomain is whose MTA-STS policy applies: that of the next hop, so a smart host's
+// in place of the recipient's (RFC 8461 3.4 MUST), never that of an alias' target. It is
+// empty when there can be none: an address has no policy.
+func (s *Scout) policyDomain(d policy.Domain) policy.Domain {
+	switch {
+	case s.o.MTASTS == nil, s.relay != nil && s.relay.ip.IsValid():
+		return ""
+	case s.relay != nil:
+		return s.relay.name
+	}
+	return d
+}
+
+// key is under which a domain's facts are kept.
+func (s *Scout) key(d policy.Domain) policy.Domain {
+	if s.relay != nil {
+		return "" // the same for every domain
+	}
+	return d
+}
+
+// shared returns the facts that are kept, or looks them up, all but MTA-STS; hosts in an
+// order of the caller's own, with what is remembered of them now.
+func (s *Scout) shared(ctx context.Context, d policy.Domain) (policy.Facts, error) {
+	key := s.key(d)
 	f, ok := s.cached(key)
 	if !ok {
 		shared := s.flights.DoChan(string(key), func() (any, error) {
@@ -214,46 +276,14 @@ func (s *Scout) Facts(ctx context.Context, d policy.Domain) (policy.Facts, error
 		f.Domain, f.Expanded = d, d
 	}
 	f.Hosts = s.inOrder(f.Hosts)
-	s.recall(f.Hosts)
+	if s.o.Memory != nil {
+		for i := range f.Hosts {
+			h := &f.Hosts[i]
+			h.V4.Memory, h.V6.Memory = s.o.Memory.Recall(h.Name, false), s.o.Memory.Recall(h.Name, true)
+		}
+	}
 	f.DNSSEC = s.o.Resolver.Believed(ctx)
-	f.STS = <-sts
-	return f, ctx.Err()
-}
-
-// policyDomain is the domain whose MTA-STS policy counts; "" where there can be none.
-func (s *Scout) policyDomain(d policy.Domain) policy.Domain {
-	switch {
-	case s.relay == nil:
-		return d
-	case s.relay.ip.IsValid():
-		return ""
-	}
-	return s.relay.name
-}
-
-// recall fills in what is remembered of the hosts, which are the caller's own.
-func (s *Scout) recall(hosts []policy.Host) {
-	if s.o.Memory == nil {
-		return
-	}
-	for i := range hosts {
-		hosts[i].V4.Memory = s.o.Memory.Recall(hosts[i].Name, false)
-		hosts[i].V6.Memory = s.o.Memory.Recall(hosts[i].Name, true)
-	}
-}
-
-// Renew asks what the domain's MTA-STS policy is now, because a host has just failed
-// the one that is known, and returns the facts with it when it is another one.
-func (s *Scout) Renew(ctx context.Context, d policy.Domain) (policy.Facts, bool, error) {
-	of := s.policyDomain(d)
-	if s.o.MTASTS == nil || of == "" {
-		return policy.Facts{}, false, nil
-	}
-	if _, changed := s.o.MTASTS.Renew(ctx, of); !changed {
-		return policy.Facts{}, false, ctx.Err()
-	}
-	f, err := s.Facts(ctx, d)
-	return f, err == nil, err
+	return f, nil
 }
 
 // lookUp gathers the facts of a domain once for all that wait, and keeps them.
@@ -274,6 +304,7 @@ func (s *Scout) lookUp(ctx context.Context, d policy.Domain) policy.Facts {
 	}
 	var test sync.WaitGroup
 	test.Go(func() { s.o.Resolver.Believed(ctx) }) // the first self-test, beside our own lookups
+	epoch := s.o.Resolver.Epoch()
 	g := &gathering{scout: s, ttl: s.o.MaxAge}
 	f := g.facts(ctx, d)
 	test.Wait()
@@ -281,7 +312,7 @@ func (s *Scout) lookUp(ctx context.Context, d policy.Domain) policy.Facts {
 	if g.failed {
 		age = s.o.FailedAge
 	}
-	s.keep(d, f, age)
+	s.keep(d, f, age, epoch)
 	return f
 }
 
@@ -289,12 +320,12 @@ func (s *Scout) cached(d policy.Domain) (policy.Facts, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k, ok := s.cache[d]
-	return k.facts, ok && time.Now().Before(k.until)
+	return k.facts, ok && time.Now().Before(k.until) && k.epoch == s.o.Resolver.Epoch()
 }
 
 // keep puts facts into the cache. When it is full, what is over goes first, and
 // then whatever comes.
-func (s *Scout) keep(d policy.Domain, f policy.Facts, age time.Duration) {
+func (s *Scout) keep(d policy.Domain, f policy.Facts, age time.Duration, epoch uint64) {
 	if age <= 0 || s.o.MaxAge < 0 {
 		return
 	}
@@ -314,7 +345,7 @@ func (s *Scout) keep(d policy.Domain, f policy.Facts, age time.Duration) {
 		}
 		delete(s.cache, old)
 	}
-	s.cache[d] = kept{f, now.Add(min(age, s.o.MaxAge))}
+	s.cache[d] = kept{f, now.Add(min(age, s.o.MaxAge)), epoch}
 }
 
 // Forget drops what is cached about a domain: the next Facts asks again, as far as

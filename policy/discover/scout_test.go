@@ -350,6 +350,29 @@ func TestWithoutDNSSEC(t *testing.T) {
 	}
 }
 
+// Facts from the time in which nobody validated are not kept on when it is over: they
+// would take DANE away.
+func TestFactsOfTheUnvalidatedTime(t *testing.T) {
+	t.Parallel()
+	z := serve(t)
+	z.SetMode(policytest.Oblivious)
+	z.MX("d.example", 10, "a.d.example")
+	z.A("a.d.example", "192.0.2.1")
+	z.TLSA("a.d.example", 25, record)
+	r := resolver(t, z.Addr())
+	s := scout(t, z, func(o *discover.Options) { o.AllowPrivate, o.Resolver = true, r })
+	if f := facts(t, s, "d.example"); f.DNSSEC || f.MX.Secure {
+		t.Fatalf("%s, DNSSEC %t", brief(f), f.DNSSEC)
+	}
+	z.SetMode(policytest.Validating)
+	if err := r.Selftest(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if f := facts(t, s, "d.example"); !f.DNSSEC || !f.MX.Secure || !f.Hosts[0].TLSA.Secure {
+		t.Errorf("%s, DNSSEC %t", brief(f), f.DNSSEC)
+	}
+}
+
 type tally struct {
 	mu   sync.Mutex
 	seen map[string]int

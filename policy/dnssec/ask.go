@@ -21,7 +21,7 @@ const (
 
 // ask asks the servers in turn until one has an answer or an absence. A server that
 // has said that it cannot is not asked again; one that is silent is, while the
-// deadline lasts.
+// deadline lasts. After each round the breaker hears of it.
 func (r *Resolver) ask(ctx context.Context, q question) partial {
 	select {
 	case r.slots <- struct{}{}:
@@ -31,27 +31,33 @@ func (r *Resolver) ask(ctx context.Context, q question) partial {
 	}
 	left := r.order(time.Now())
 	var problems []string
-	last := failed("timeout", "")
+	last, done := failed("timeout", ""), gone // of those that have said that they cannot
 	for range maxRounds {
-		var silent []*upstream
-		for _, u := range left {
+		var mute []*upstream
+		heard := done
+		for i, u := range left {
 			p := r.query(ctx, u, q)
-			if p.Answer != policy.Unknown {
+			h := hearingOf(p.outcome)
+			if heard = min(heard, h); h == answered {
+				r.hear(q.name, h)
 				return p
 			}
 			last = p
 			if !slices.Contains(problems, p.Problem) {
 				problems = append(problems, p.Problem)
 			}
-			if p.outcome == "timeout" {
-				silent = append(silent, u)
+			if h == silent {
+				mute = append(mute, u)
+			} else {
+				done = min(done, h)
 			}
-			if ctx.Err() != nil {
-				silent = nil
-				break
+			if ctx.Err() != nil && i+1 < len(left) {
+				last.Problem = strings.Join(problems, "; ")
+				return last // not all were asked: it says nothing of them
 			}
 		}
-		if left = silent; len(left) == 0 {
+		r.hear(q.name, heard)
+		if left = mute; len(left) == 0 || ctx.Err() != nil {
 			break
 		}
 	}

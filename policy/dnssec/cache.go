@@ -17,6 +17,7 @@ type cache struct {
 	mu      sync.Mutex
 	entries map[question]*list.Element // of *entry
 	recent  *list.List                 // front: used last
+	flushes uint64                     // how often it was flushed
 }
 
 type entry struct {
@@ -49,14 +50,24 @@ func (c *cache) get(q question) (answer, bool) {
 	return a, true
 }
 
-// put keeps an answer for its TTL. What is unknown is not kept: the next one to ask
-// may find out.
-func (c *cache) put(q question, a answer) {
+// age is to be asked for before a lookup, and given to put with what came of it.
+func (c *cache) age() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flushes
+}
+
+// put keeps an answer for its TTL, unless there was a flush since its age. What is
+// unknown is not kept: the next one to ask may find out.
+func (c *cache) put(q question, a answer, age uint64) {
 	if a.Answer == policy.Unknown || a.ttl <= 0 || c.size <= 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if age != c.flushes {
+		return
+	}
 	if el := c.entries[q]; el != nil {
 		c.drop(el)
 	}
@@ -64,6 +75,15 @@ func (c *cache) put(q question, a answer) {
 		c.drop(c.recent.Back())
 	}
 	c.entries[q] = c.recent.PushFront(&entry{q, a, c.now().Add(a.ttl)})
+}
+
+// flush forgets everything, and what lookups that run now will find.
+func (c *cache) flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.entries)
+	c.recent.Init()
+	c.flushes++
 }
 
 // drop takes an entry out. c.mu is held.

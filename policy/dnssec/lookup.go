@@ -34,7 +34,7 @@ func lookup[T any](ctx context.Context, r *Resolver, at asked, pick func(dns.RR)
 	if at.name == "" { // the library would take it for the root
 		return Reply[T]{Lookup: policy.Lookup{Problem: "no name to ask for"}}
 	}
-	a := r.resolve(ctx, question{dns.CanonicalName(string(at.name)), at.qtype})
+	a := r.resolve(ctx, question{dns.CanonicalName(string(at.name)), at.qtype}, func(a answer) answer { return typed(a, at.qtype, pick) })
 	out := Reply[T]{Lookup: a.Lookup, Name: at.name, Chain: a.chain, TTL: a.ttl}
 	if a.Answer == policy.Unknown {
 		out.Name = ""
@@ -43,14 +43,25 @@ func lookup[T any](ctx context.Context, r *Resolver, at asked, pick func(dns.RR)
 	if len(a.chain) > 0 {
 		out.Name = a.chain[len(a.chain)-1]
 	}
+	out.Records, _ = a.typed.([]T) // nil: an absence
+	return out
+}
+
+// typed makes typed records of an answer once, for all who will get it.
+func typed[T any](a answer, qtype uint16, pick func(dns.RR) (T, bool)) answer {
+	if len(a.records) == 0 {
+		return a
+	}
+	out := make([]T, 0, len(a.records))
 	for _, rr := range a.records {
 		v, ok := pick(rr)
 		if !ok {
-			return Reply[T]{Lookup: policy.Lookup{Problem: "malformed " + dns.TypeToString[at.qtype] + " record in the reply"}}
+			return unknown("malformed " + dns.TypeToString[qtype] + " record in the reply")
 		}
-		out.Records = append(out.Records, v)
+		out = append(out, v)
 	}
-	return out
+	a.records, a.typed = nil, out
+	return a
 }
 
 // answer is the result of a question, aliases followed.
@@ -58,6 +69,7 @@ type answer struct {
 	policy.Lookup
 	chain   []policy.Domain
 	records []dns.RR // of the type asked for, at the end of the chain
+	typed   any      // the same as the caller wants them; shared, nobody changes it
 	ttl     time.Duration
 }
 
@@ -66,10 +78,14 @@ func unknown(problem string) answer {
 }
 
 // resolve answers from the cache, or joins the lookup that runs, or starts one. The
-// shared lookup does not end with the caller who started it.
-func (r *Resolver) resolve(ctx context.Context, q question) answer {
+// shared lookup does not end with the caller who started it. During an outage only the
+// cache answers.
+func (r *Resolver) resolve(ctx context.Context, q question, finish func(answer) answer) answer {
 	if a, ok := r.cache.get(q); ok {
 		return a
+	}
+	if waiting, _ := r.Paused(); waiting {
+		return unknown(downProblem)
 	}
 	if !r.enter() {
 		return unknown("the resolver is closed")
@@ -85,8 +101,9 @@ func (r *Resolver) resolve(ctx context.Context, q question) answer {
 		}
 		ctx, cancel := context.WithTimeout(r.lifetime, r.deadline)
 		defer cancel()
-		a := r.follow(ctx, q)
-		r.cache.put(q, a)
+		age := r.cache.age()
+		a := finish(r.follow(ctx, q))
+		r.cache.put(q, a, age)
 		return a, nil
 	})
 	select {

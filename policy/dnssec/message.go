@@ -2,6 +2,7 @@ package dnssec
 
 import (
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
@@ -74,6 +75,10 @@ func interpret(m *dns.Msg, q question, trusted bool) partial {
 	}
 	p := partial{answer: answer{ttl: maxTTL}}
 	p.Secure = trusted && m.AuthenticatedData
+	// RFC 7672 2.1.1, MUST: a signalled "indeterminate" (RFC 8914 4.6) is a lookup error.
+	if trusted && !p.Secure && says(m, dns.ExtendedErrorCodeDNSSECIndeterminate) {
+		return failed("error", "indeterminate answer for "+q.String()+extended(m))
+	}
 	name, err := p.chase(m.Answer, q)
 	if err != nil {
 		return failed("malformed", err.Error())
@@ -141,12 +146,17 @@ func (p partial) absent(m *dns.Msg, q question, name string) partial {
 		}
 	}
 	switch {
+	// Own: an absence that has expired (RFC 8767, RFC 8914 4.4 and 4.20) would be "no TLSA"
+	// for as long as somebody keeps the true answer away.
+	case says(m, dns.ExtendedErrorCodeStaleAnswer) || says(m, dns.ExtendedErrorCodeStaleNXDOMAINAnswer):
+		return failed("error", "expired absence of "+q.String()+extended(m))
 	case m.Rcode == dns.RcodeNameError: // of the last name: RFC 6604 3
 		p.Answer, p.outcome = policy.NoName, "no-name"
 	case len(p.chain) > 0 && soa == nil:
 		p.Answer, p.outcome, p.open = policy.NoData, "records", true
 		return p
-	case soa == nil && referral: // RFC 2308 2.2: no SOA and NS records is no absence
+	case soa == nil && referral, // RFC 2308 2.2: no SOA and NS records is no absence
+		soa == nil && !m.RecursionAvailable && !m.Authoritative: // nobody has looked
 		return failed("malformed", "the resolver refers us to others for "+q.String()+": it does no recursion")
 	default:
 		p.Answer, p.outcome = policy.NoData, "no-data"
@@ -167,25 +177,65 @@ func (p *partial) keep(ttl uint32) {
 	p.ttl = min(p.ttl, time.Duration(ttl)*time.Second)
 }
 
-// extended returns the server's extended errors (RFC 8914) in our own words: their
-// free text is not ours to repeat.
+// extended returns the server's extended errors (RFC 8914 2) for an operator: what the
+// code means, and the text behind it.
 func extended(m *dns.Msg) string {
-	opt := m.IsEdns0()
-	if opt == nil {
-		return ""
-	}
 	var words []string
-	for _, o := range opt.Option {
-		if e, ok := o.(*dns.EDNS0_EDE); ok {
-			if text, known := dns.ExtendedErrorCodeToString[e.InfoCode]; known && len(words) < 3 {
-				words = append(words, text)
-			}
+	for e := range extendedErrors(m) {
+		text, known := dns.ExtendedErrorCodeToString[e.InfoCode]
+		if !known {
+			text = fmt.Sprintf("extended error %d", e.InfoCode)
+		}
+		if extra := plain(e.ExtraText); extra != "" {
+			text += ": " + extra
+		}
+		if words = append(words, text); len(words) == 3 {
+			break
 		}
 	}
 	if len(words) == 0 {
 		return ""
 	}
 	return " (" + strings.Join(words, ", ") + ")"
+}
+
+// says reports whether a reply has an extended error.
+func says(m *dns.Msg, code uint16) bool {
+	for e := range extendedErrors(m) {
+		if e.InfoCode == code {
+			return true
+		}
+	}
+	return false
+}
+
+func extendedErrors(m *dns.Msg) iter.Seq[*dns.EDNS0_EDE] {
+	return func(yield func(*dns.EDNS0_EDE) bool) {
+		opt := m.IsEdns0()
+		if opt == nil {
+			return
+		}
+		for _, o := range opt.Option {
+			if e, ok := o.(*dns.EDNS0_EDE); ok && !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// maxExtraText bounds what is repeated of a resolver's free text (RFC 8914 2: to be read
+// by people; it may come from farther up).
+const maxExtraText = 160
+
+// plain makes one short line of printable ASCII.
+func plain(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, s)
+	return strings.TrimSpace(s[:min(len(s), maxExtraText)])
 }
 
 func rcodeName(rcode int) string {

@@ -3,6 +3,7 @@ package dnssec
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ func rrs(t testing.TB, lines ...string) []dns.RR {
 
 func replyTo(q question, rcode int, answer, authority []dns.RR) *dns.Msg {
 	m := new(dns.Msg).SetReply(newQuery(q, true))
-	m.Rcode, m.Answer, m.Ns, m.AuthenticatedData = rcode, answer, authority, true
+	m.Rcode, m.Answer, m.Ns, m.AuthenticatedData, m.RecursionAvailable = rcode, answer, authority, true, true
 	return m
 }
 
@@ -81,6 +82,54 @@ func TestInterpret(t *testing.T) {
 		if m.AuthenticatedData = false; interpret(m, q, true).Secure {
 			t.Errorf("%s: secure without AD", c.clause)
 		}
+	}
+}
+
+// What a reply says beside its records.
+func TestInterpretFlags(t *testing.T) {
+	t.Parallel()
+	q := question{"d.example.", dns.TypeMX}
+	soa := "example. 300 IN SOA ns. host. 1 2 3 4 60"
+	mx := "d.example. 120 IN MX 1 m."
+	ede := func(code uint16, text string) func(*dns.Msg) {
+		return func(m *dns.Msg) {
+			m.AuthenticatedData = false
+			m.SetEdns0(1232, true)
+			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_EDE{InfoCode: code, ExtraText: text})
+		}
+	}
+	cases := []struct {
+		clause            string
+		rcode             int
+		answer, authority []string
+		set               func(*dns.Msg)
+		want              policy.Answer
+		problem           string
+	}{
+		{"RFC 2308 2.2 an empty reply of who did not look", dns.RcodeSuccess, nil, nil, func(m *dns.Msg) { m.RecursionAvailable = false }, policy.Unknown, "no recursion"},
+		{"RFC 2308 2.2 an empty reply of the authority", dns.RcodeSuccess, nil, nil, func(m *dns.Msg) { m.RecursionAvailable, m.Authoritative = false, true }, policy.NoData, ""},
+		{"RFC 7672 2.1.1 indeterminate records", dns.RcodeSuccess, []string{mx}, nil, ede(dns.ExtendedErrorCodeDNSSECIndeterminate, ""), policy.Unknown, "indeterminate"},
+		{"RFC 7672 2.1.1 indeterminate absence", dns.RcodeNameError, nil, []string{soa}, ede(dns.ExtendedErrorCodeDNSSECIndeterminate, ""), policy.Unknown, "DNSSEC Indeterminate"},
+		{"own: stale no data", dns.RcodeSuccess, nil, []string{soa}, ede(dns.ExtendedErrorCodeStaleAnswer, ""), policy.Unknown, "expired absence"},
+		{"own: stale no name", dns.RcodeNameError, nil, []string{soa}, ede(dns.ExtendedErrorCodeStaleNXDOMAINAnswer, ""), policy.Unknown, "expired absence"},
+		{"RFC 8767 4 stale records", dns.RcodeSuccess, []string{mx}, nil, ede(dns.ExtendedErrorCodeStaleAnswer, ""), policy.Records, ""},
+		{"RFC 8914 2 an extended error beside an answer is a remark", dns.RcodeSuccess, []string{mx}, nil, ede(dns.ExtendedErrorCodeOther, "hello"), policy.Records, ""},
+		{"RFC 8914 2 code and text", dns.RcodeServerFailure, nil, nil, ede(dns.ExtendedErrorCodeSignatureExpired, "since noon"), policy.Unknown, "SERVFAIL for d.example. MX (Signature Expired: since noon)"},
+		{"RFC 8914 2 a code that is not known", dns.RcodeServerFailure, nil, nil, ede(4711, ""), policy.Unknown, "(extended error 4711)"},
+		{"RFC 8914 2 text with control characters", dns.RcodeRefused, nil, nil, ede(dns.ExtendedErrorCodeProhibited, "a\r\nb\x00\u00fc"), policy.Unknown, "(Prohibited: ab)"},
+	}
+	for _, c := range cases {
+		m := replyTo(q, c.rcode, rrs(t, c.answer...), rrs(t, c.authority...))
+		c.set(m)
+		got := interpret(m, q, true)
+		if got.Answer != c.want || !strings.Contains(got.Problem, c.problem) || (got.Answer != policy.Unknown) != (got.Problem == "") {
+			t.Errorf("%s: %s (%s); want %s (%s)", c.clause, got.Answer, got.Problem, c.want, c.problem)
+		}
+	}
+	m := replyTo(q, dns.RcodeServerFailure, nil, nil)
+	ede(dns.ExtendedErrorCodeOther, strings.Repeat("x", 4000))(m)
+	if got := interpret(m, q, true); len(got.Problem) > 250 {
+		t.Errorf("a problem of %d octets", len(got.Problem))
 	}
 }
 
@@ -158,6 +207,14 @@ func FuzzReply(f *testing.F) {
 	seed(dns.RcodeSuccess, rrs(f, "d.example. 5 IN CNAME e.example.", "e.example. 5 IN CNAME d.example."), nil)
 	seed(dns.RcodeNameError, nil, rrs(f, "example. 300 IN SOA ns. host. 1 2 3 4 60"))
 	seed(dns.RcodeServerFailure, nil, nil)
+	bogus := replyTo(q, dns.RcodeServerFailure, nil, nil)
+	bogus.SetEdns0(1232, true)
+	bogus.IsEdns0().Option = append(bogus.IsEdns0().Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus, ExtraText: "no\nway"})
+	if raw, err := bogus.Pack(); err != nil {
+		f.Fatal(err)
+	} else {
+		f.Add(raw)
+	}
 	f.Add([]byte("\x00\x00\x81\x80\x00\x01"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		m := new(dns.Msg)
@@ -184,6 +241,8 @@ func FuzzReply(f *testing.F) {
 				fault = "out of bounds"
 			case p.Answer != policy.Unknown && m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError:
 				fault = "an error taken for an answer"
+			case strings.ContainsFunc(p.Problem, func(r rune) bool { return r < ' ' || r > '~' }):
+				fault = "a problem that is no line of text"
 			case p.outcome == "":
 				fault = "no outcome"
 			}

@@ -4,13 +4,14 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -77,6 +78,8 @@ type Resolver struct {
 	flights  singleflight.Group
 	slots    chan struct{} // bounds lookups on the wire
 	test     selftest
+	outage   outage
+	epoch    atomic.Uint64 // see Epoch
 
 	// lifetime ends with Close: lookups that several callers share obey it and not
 	// one caller's context.
@@ -102,6 +105,7 @@ func New(o Options) (*Resolver, error) {
 		cache:    newCache(orDefault(o.CacheSize, defaultCacheSize)),
 		slots:    make(chan struct{}, maxInFlight),
 		test:     selftest{names: o.Selftest},
+		outage:   outage{breaker: breaker{limits: defaultLimits()}, changed: make(chan struct{})},
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -240,7 +244,7 @@ func (r *Resolver) AAAA(ctx context.Context, name policy.Domain) Reply[netip.Add
 
 // TLSA asks for TLSA records at _port._tcp.base (RFC 6698 3).
 func (r *Resolver) TLSA(ctx context.Context, base policy.Domain, port uint16) Reply[policy.TLSARecord] {
-	name := policy.Domain(fmt.Sprintf("_%d._tcp.%s", port, base))
+	name := "_" + policy.Domain(strconv.Itoa(int(port))) + "._tcp." + base
 	return lookup(ctx, r, asked{name, dns.TypeTLSA}, tlsaOf)
 }
 

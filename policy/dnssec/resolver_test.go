@@ -151,35 +151,6 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// The same table behind a real validating resolver.
-func TestAnswersOfUnbound(t *testing.T) {
-	t.Parallel()
-	z := serve(t)
-	internet(z)
-	u, err := policytest.StartUnbound(t.Context(), z)
-	if err == policytest.ErrNoUnbound {
-		t.Skip("unbound is missing: apt-get install unbound")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := u.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	r := open(t, dnssec.Options{Servers: []string{u.Addr}, Selftest: dnssec.Selftest{Bogus: "mx.bogus.example"}})
-	checkAnswers(t, r)
-	for _, name := range []policy.Domain{"mx.bogus.example", "broken.signed.example"} {
-		if got := r.A(t.Context(), name); got.Answer != policy.Unknown || !strings.Contains(got.Problem, "SERVFAIL") {
-			t.Errorf("RFC 4035 5.5 %s: %+v", name, got)
-		}
-	}
-	if err := r.Selftest(t.Context()); err != nil {
-		t.Errorf("self-test: %v", err)
-	}
-}
-
 func TestRecordContents(t *testing.T) {
 	t.Parallel()
 	z := serve(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,14 +38,23 @@ type selftest struct {
 	why  string // it is unavailable, as logged last
 }
 
-// Selftest asks the resolvers for the signed and the bogus name, past the cache, and
+// Selftest asks every resolver for the signed and the bogus name, past the cache, and
 // returns nil when DNSSEC works: secure answers can be believed. The first verdict and
-// each change of it are logged.
+// each change of it are logged, with what is to be done.
 func (r *Resolver) Selftest(ctx context.Context) error {
-	err := r.probe(ctx)
+	alive, err := r.probe(ctx)
 	if err != nil && ctx.Err() != nil {
 		return err // we were interrupted: it says nothing of the resolver
 	}
+	r.judge(err)
+	if alive {
+		r.witness(answered)
+	}
+	return err
+}
+
+// judge takes a verdict over.
+func (r *Resolver) judge(err error) {
 	t := &r.test
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -61,43 +71,98 @@ func (r *Resolver) Selftest(ctx context.Context) error {
 	case err != nil:
 		t.why = err.Error()
 		r.log.Warn("DNSSEC is unavailable: no DANE level will be claimed", "reason", t.why)
-	case err == nil && (first || !t.good):
+	case first || !t.good:
 		t.why = ""
 		r.log.Info("DNSSEC is available: the self-test went well")
 	}
+	if err == nil && !first && !t.good {
+		// What was learned meanwhile is insecure only because nobody validated it: kept on,
+		// it would take DANE away from its domains for as long as its TTL.
+		r.epoch.Add(1)
+		r.cache.flush()
+	}
 	t.good = err == nil
-	return err
 }
 
-func (r *Resolver) probe(ctx context.Context) error {
-	trusted := false
-	for _, u := range r.servers {
-		trusted = trusted || u.trusted
-	}
-	if !trusted {
-		return errors.New("no resolver is trusted: use one on loopback or over TLS, or set trust_ad to always")
+// probe tests every server, for each of them may be the next to be asked: one that does
+// not validate makes secure answers insecure ones. A server that does not answer is no
+// harm while another one does. It reports also whether any has answered at all.
+func (r *Resolver) probe(ctx context.Context) (alive bool, _ error) {
+	if !slices.ContainsFunc(r.servers, func(u *upstream) bool { return u.trusted }) {
+		return false, errors.New("no resolver is trusted: use one on loopback or over TLS, or set trust_ad to always")
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.deadline)
 	defer cancel()
-	signed := question{dns.CanonicalName(r.test.names.Signed), dns.TypeSOA}
-	if a := r.ask(ctx, signed); a.Answer == policy.Unknown {
-		return fmt.Errorf("the signed name %q: %s", signed.name, a.Problem)
-	} else if !a.Secure {
-		return fmt.Errorf("the signed name %q came back without the AD bit: the resolver does not validate", signed.name)
+	type verdict struct {
+		works bool
+		err   error
+	}
+	all := make(chan verdict, len(r.servers))
+	for _, u := range r.servers {
+		go func() {
+			works, err := r.probeServer(ctx, u)
+			all <- verdict{works, err}
+		}()
+	}
+	good := false
+	var faults, troubles []string
+	for range r.servers {
+		v := <-all
+		alive = alive || v.works
+		switch {
+		case v.err == nil:
+			good = true
+		case v.works:
+			faults = append(faults, v.err.Error())
+		default:
+			troubles = append(troubles, v.err.Error())
+		}
+	}
+	if len(faults) == 0 && good {
+		return true, nil
+	}
+	return alive, errors.New(strings.Join(append(faults, troubles...), "; and "))
+}
+
+// probeServer tests one server. It works when it has answered; the error says why it is not
+// to be believed.
+func (r *Resolver) probeServer(ctx context.Context, u *upstream) (works bool, err error) {
+	signed := r.signed()
+	switch p := r.insist(ctx, u, signed); {
+	case p.Answer == policy.Unknown:
+		return false, fmt.Errorf("the signed name %q cannot be resolved: %s; see that the resolver runs and reaches the root servers, "+
+			"and where it says SERVFAIL, that its trust anchor and the clock are right", signed.name, p.Problem)
+	case !p.Secure:
+		mend := ""
+		if signed.name != "." {
+			mend = ", or the name is not signed"
+		}
+		return true, fmt.Errorf("the signed name %q came back from %s without the AD bit: that resolver does not validate%s; "+
+			"use one that does, such as unbound with an auto-trust-anchor-file on 127.0.0.1", signed.name, u.Addr, mend)
 	}
 	if r.test.names.Bogus == "" {
-		return nil
+		return true, nil
 	}
 	bogus := question{dns.CanonicalName(r.test.names.Bogus), dns.TypeA}
-	a := r.ask(ctx, bogus)
-	if a.Answer != policy.Unknown {
-		return fmt.Errorf("the bogus name %q came back with an answer (%s): the resolver does not validate", bogus.name, a.Answer)
-	}
+	switch p := r.insist(ctx, u, bogus); {
+	case p.Answer != policy.Unknown:
+		return true, fmt.Errorf("the bogus name %q came back from %s with an answer (%s): that resolver lets wrong signatures pass; "+
+			"see that its validation is on and not permissive (unbound: val-permissive-mode: no)", bogus.name, u.Addr, p.Answer)
 	// It must fail because it is bogus: a resolver that is silent has proved nothing.
-	if !strings.Contains(a.Problem, "SERVFAIL") {
-		return fmt.Errorf("the bogus name %q: %s", bogus.name, a.Problem)
+	case p.outcome != "servfail":
+		return false, fmt.Errorf("the bogus name %q: %s; it must end in SERVFAIL", bogus.name, p.Problem)
 	}
-	return nil
+	return true, nil
+}
+
+// insist asks one server, and again while it is silent.
+func (r *Resolver) insist(ctx context.Context, u *upstream, q question) (p partial) {
+	for range maxRounds {
+		if p = r.query(ctx, u, q); p.outcome != "timeout" || ctx.Err() != nil {
+			break
+		}
+	}
+	return p
 }
 
 // Available reports what the last self-test said; false before the first one.

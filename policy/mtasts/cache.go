@@ -14,7 +14,8 @@ import (
 const (
 	defaultFetchWait = 20 * time.Second
 	defaultDomains   = 50000
-	maxWeight        = 64 << 20 // octets of patterns that are kept of all domains
+	maxWeight        = 64 << 20 // octets that the patterns of all domains take
+	patternCost      = 32       // octets that a pattern takes beside its text: header, rounding up
 	maxFetches       = 64       // policy hosts that are asked at once
 	recordPrefix     = "_mta-sts."
 
@@ -86,7 +87,7 @@ type Cache struct {
 	mu         sync.Mutex
 	closed     bool
 	entries    map[policy.Domain]*entry
-	weight     int // octets of all patterns
+	weight     int // of all entries
 	refreshing int // refreshes under way
 }
 
@@ -205,7 +206,7 @@ func (e *entry) barred(id string, now time.Time) *policy.Failure {
 // weight is what the entry takes of the cache's memory beyond the usual.
 func (e *entry) weight() (n int) {
 	for _, mx := range e.sts.MX {
-		n += len(mx)
+		n += len(mx) + patternCost
 	}
 	return n
 }

@@ -10,16 +10,12 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/sealpost/sealpost/policy"
 	"github.com/sealpost/sealpost/policy/dnssec"
 )
 
-const (
-	maxAddresses  = 6                // of a policy host that are tried
-	addressBudget = 10 * time.Second // for connecting to one and the TLS handshake
-)
+const maxAddresses = 6 // of a policy host that are tried
 
 // dial connects to the policy host: its addresses in turn, each for a bounded time,
 // until one has shown a good certificate.
@@ -43,7 +39,8 @@ func (f *Fetcher) dial(ctx context.Context, host policy.Domain) (net.Conn, error
 }
 
 func (f *Fetcher) dialOne(ctx context.Context, host policy.Domain, ip netip.Addr) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, addressBudget)
+	// Own: an address that is silent costs its share, with one minute ten seconds.
+	ctx, cancel := context.WithTimeout(ctx, f.o.Timeout/maxAddresses)
 	defer cancel()
 	var d net.Dialer
 	raw, err := d.DialContext(ctx, "tcp", net.JoinHostPort(ip.String(), strconv.Itoa(int(f.o.Port))))
@@ -101,5 +98,6 @@ func (f *Fetcher) refused(ip netip.Addr) bool {
 	if !policy.Assignable(ip) {
 		return true
 	}
-	return !f.o.AllowPrivate && (!policy.Routable(ip) || slices.Contains(f.o.Own, policy.EmbeddedIPv4(ip)))
+	return !f.o.AllowPrivate && (!policy.Routable(ip) || slices.Contains(f.o.Own, ip.WithZone("")) ||
+		slices.Contains(f.o.Own, policy.EmbeddedIPv4(ip)))
 }

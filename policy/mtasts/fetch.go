@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net"
 	"net/http"
 	"net/netip"
@@ -146,6 +145,11 @@ func (f *Fetcher) get(ctx context.Context, host policy.Domain) ([]byte, error) {
 		return nil, err
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxPolicySize+1))
+	if err == nil {
+		// A server that hears us hang up may end its answer in good order while we still
+		// read: half a policy that looks whole.
+		err = ctx.Err()
+	}
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("the policy broke off after %d octets: %w", len(body), err)
@@ -161,10 +165,9 @@ func acceptable(resp *http.Response) error {
 		return fmt.Errorf("HTTP status %d: 200 is wanted (RFC 8461 3.3)", resp.StatusCode)
 	}
 	// RFC 8461 3.2 SHOULD: a place where strangers may put pictures or pages must not
-	// serve a policy. Parameters are ignored, one that is broken too.
+	// serve a policy. Parameters are ignored, those that are broken too.
 	text := resp.Header.Get("Content-Type")
-	media, _, err := mime.ParseMediaType(text)
-	if (err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter)) || media != "text/plain" {
+	if media, _, _ := strings.Cut(text, ";"); !strings.EqualFold(strings.Trim(media, " \t"), "text/plain") {
 		return fmt.Errorf("media type %s: text/plain is wanted (RFC 8461 3.2)", quoted(text))
 	}
 	if coding := resp.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {

@@ -97,7 +97,7 @@ func (r *reader) line(line string) error {
 		r.p.MaxAge, err = parseMaxAge(value)
 	case "mx":
 		if err = checkPattern(value); err == nil {
-			r.p.MX = append(r.p.MX, value)
+			r.p.MX = append(r.p.MX, strings.Clone(value)) // not a part of the text: it lives on in a cache
 		}
 	}
 	return err

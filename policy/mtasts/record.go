@@ -80,7 +80,7 @@ func parseRecord(txt string) (Record, error) {
 		if len(value) > maxName || strings.IndexFunc(value, notAlphanumeric) >= 0 {
 			return Record{}, fmt.Errorf("field %d: id %s: 1 to 32 letters and digits (RFC 8461 3.1)", i+2, quoted(value))
 		}
-		r.ID = value
+		r.ID = strings.Clone(value) // not a part of the record: it lives on in a cache
 	}
 	if !seen {
 		return Record{}, errors.New("the record has no id field (RFC 8461 3.1)")

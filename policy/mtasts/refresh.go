@@ -28,14 +28,16 @@ func (e *entry) schedule(now time.Time) {
 	e.due = now.Add(max(min(part, day), refreshAtLeast))
 }
 
-// retry sets when a refresh that failed is tried again: later each time, not sooner
-// than the five minutes of RFC 8461 3.3.
+// retry sets when a refresh that failed is tried again: later each time, but again
+// before the policy expires while there is time for it; not sooner than the five minutes
+// of RFC 8461 3.3.
 func (e *entry) retry(now time.Time) {
 	pause := retryMost
 	if n := e.failures - 1; n < 5 {
 		pause = min(retryFirst<<n, retryMost)
 	}
-	e.due = now.Add(time.Duration((0.75 + 0.25*rand.Float64()) * float64(pause)))
+	pause = min(pause, e.sts.Expires.Sub(now)/2)
+	e.due = now.Add(max(time.Duration((0.75+0.25*rand.Float64())*float64(pause)), backOff))
 }
 
 // idle reports whether nobody has asked for the policy for so long that it may expire.

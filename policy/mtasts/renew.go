@@ -33,9 +33,11 @@ func (c *Cache) Renew(ctx context.Context, d policy.Domain) (policy.STS, bool) {
 		c.mu.Unlock()
 		select {
 		case <-r.done:
+			sts, lately := c.told(e)
+			return sts, r.changed || lately
 		case <-ctx.Done():
+			return c.told(e)
 		}
-		return c.told(e)
 	}
 	if !e.renewed.IsZero() && now.Sub(e.renewed) < renewEvery {
 		c.mu.Unlock()

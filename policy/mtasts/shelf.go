@@ -135,7 +135,10 @@ func unshelve(name string, value []byte, now time.Time) (*entry, error) {
 	if latest := now.Add(max(age, leastLife)); e.sts.Expires.IsZero() || e.sts.Expires.After(latest) {
 		e.sts.Expires = latest // own: the clock was set back; max_age is the most
 	}
-	if e.schedule(s.Fetched); e.due.Before(now) { // what became due meanwhile is not done all at once
+	if s.Fetched.After(now) { // the clock was set back: it must not put the refresh off
+		e.sts.Fetched = now
+	}
+	if e.schedule(e.sts.Fetched); e.due.Before(now) { // what became due meanwhile is not done all at once
 		e.due = now.Add(time.Duration(rand.Float64() * float64(min(startSpread, e.sts.Expires.Sub(now)/2))))
 	}
 	return e, nil

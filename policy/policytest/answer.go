@@ -30,8 +30,8 @@ func (z *Zones) reply(r *dns.Msg, q question) *dns.Msg {
 	}
 	if opt != nil && !a.noEDNS {
 		a.m.SetEdns0(1232, a.dnssec)
-		if a.bogus && a.m.Rcode == dns.RcodeServerFailure { // RFC 8914 4.7
-			ede := &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus}
+		if a.bogus && a.m.Rcode == dns.RcodeServerFailure {
+			ede := &dns.EDNS0_EDE{InfoCode: a.why}
 			a.m.IsEdns0().Option = append(a.m.IsEdns0().Option, ede)
 		}
 	}
@@ -45,7 +45,27 @@ type answer struct {
 	dnssec bool // DO: signatures are wanted (RFC 4035 3.2.1)
 	secure bool // all zones so far are secure
 	bogus  bool
+	why    uint16 // it is bogus: RFC 8914 4
 	noEDNS bool
+}
+
+// stands takes the standing of one more zone into account.
+func (a *answer) stands(s Security) {
+	a.secure = a.secure && s == Signed
+	if !s.bogus() {
+		return
+	}
+	a.bogus = true
+	switch s {
+	case Expired:
+		a.why = dns.ExtendedErrorCodeSignatureExpired
+	case Stripped:
+		a.why = dns.ExtendedErrorCodeRRSIGsMissing
+	case Undenied:
+		a.why = dns.ExtendedErrorCodeNSECMissing
+	default:
+		a.why = dns.ExtendedErrorCodeDNSBogus
+	}
 }
 
 // resolve follows the aliases from q on. z.mu is held.
@@ -84,15 +104,15 @@ func (z *Zones) step(a *answer, q question, f *fault) (string, bool) {
 		of = z.parentOf(of.name)
 	}
 	s := z.standing(of)
-	a.secure = a.secure && s == Signed
 	if f != nil && f.kind == BadSignature && s == Signed {
 		s = Bogus
 	}
-	a.bogus = a.bogus || s == Bogus
+	a.stands(s)
+	s = keyed(s, of, q)
 	sign := func(section *[]dns.RR, set []dns.RR) {
 		*section = append(*section, set...)
-		if a.dnssec && of.security != Unsigned {
-			*section = append(*section, of.sign(set, keyed(s, of, q)))
+		if a.dnssec && (of.security.signs() || s == Signed) {
+			*section = append(*section, of.sign(set, s))
 		}
 	}
 	if set := z.rrset(of, q.name, q.qtype); len(set) > 0 {
@@ -103,6 +123,12 @@ func (z *Zones) step(a *answer, q question, f *fault) (string, bool) {
 		sign(&a.m.Answer, alias)
 		return dns.CanonicalName(alias[0].(*dns.CNAME).Target), true
 	}
+	if dname := z.dname(of, q.name); dname != nil {
+		sign(&a.m.Answer, []dns.RR{dname})
+		alias := substitute(q.name, dname)
+		a.m.Answer = append(a.m.Answer, alias) // never signed (RFC 6672 5.3.1)
+		return dns.CanonicalName(alias.Target), q.qtype != dns.TypeCNAME && q.qtype != dns.TypeDS
+	}
 	if next, ok := z.wildcard(a, of, q, s); ok {
 		return next, next != ""
 	}
@@ -110,18 +136,44 @@ func (z *Zones) step(a *answer, q question, f *fault) (string, bool) {
 	if !z.exists(of, q.name) && z.records[z.wildcardFor(of, q.name)] == nil {
 		a.m.Rcode = dns.RcodeNameError
 	}
-	if a.dnssec && of.security != Unsigned {
-		for _, n := range z.denial(of, q.name) {
+	if q.qtype == dns.TypeDS && z.zones[q.name] != nil && z.zones[q.name].security == Undenied {
+		a.stands(Undenied)
+		return "", false
+	}
+	proof, optOut := z.denial(of, q.name)
+	a.secure = a.secure && !optOut // RFC 5155 9.2
+	if a.dnssec && of.security.signs() {
+		for _, n := range proof {
 			sign(&a.m.Ns, []dns.RR{n})
 		}
 	}
 	return "", false
 }
 
+// dname returns the DNAME record above a name, or nil (RFC 6672 2.2). z.mu is held.
+func (z *Zones) dname(of *zone, name string) *dns.DNAME {
+	for name != of.name {
+		off, end := dns.NextLabel(name, 0)
+		if end {
+			return nil
+		}
+		if name = name[off:]; len(z.records[name][dns.TypeDNAME]) > 0 {
+			return z.records[name][dns.TypeDNAME][0].(*dns.DNAME)
+		}
+	}
+	return nil
+}
+
+// substitute makes the alias that a DNAME stands for (RFC 6672 2.2, 3.1).
+func substitute(name string, d *dns.DNAME) *dns.CNAME {
+	h := dns.RR_Header{Name: name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: d.Hdr.Ttl}
+	return &dns.CNAME{Hdr: h, Target: dns.CanonicalName(name[:len(name)-len(d.Hdr.Name)] + d.Target)}
+}
+
 // keyed spares the key set: a bogus zone is one whose data do not verify, while
 // its key does.
 func keyed(s Security, of *zone, q question) Security {
-	if q.qtype == dns.TypeDNSKEY && q.name == of.name {
+	if q.qtype == dns.TypeDNSKEY && q.name == of.name && of.security != Unsigned && of.security != Undenied {
 		return Signed
 	}
 	return s
@@ -147,12 +199,21 @@ func (z *Zones) wildcard(a *answer, of *zone, q question, s Security) (string, b
 		rr.Header().Name = q.name
 		a.m.Answer = append(a.m.Answer, rr)
 	}
-	if a.dnssec && of.security != Unsigned {
+	var proof []dns.RR
+	switch of.denial {
+	case NSEC3, OptOut:
+		proof = z.closer(of, q.name)
+	default:
+		proof = []dns.RR{z.nsec(of, q.name)}
+	}
+	a.secure = a.secure && of.denial != OptOut
+	if a.dnssec && of.security.signs() {
 		sig := of.sign(set, s)
 		sig.Header().Name = q.name
 		a.m.Answer = append(a.m.Answer, sig)
-		n := []dns.RR{z.nsec(of, q.name)}
-		a.m.Ns = append(a.m.Ns, n[0], of.sign(n, s))
+		for _, n := range proof {
+			a.m.Ns = append(a.m.Ns, n, of.sign([]dns.RR{n}, s))
+		}
 	}
 	return target, true
 }
@@ -173,16 +234,20 @@ func (z *Zones) wildcardFor(of *zone, name string) string {
 	return "*." + name
 }
 
-// denial returns the NSEC records that prove an absence (RFC 4035 3.1.3): the one
-// that matches or covers the name, and where the name does not exist, the one of the
-// wildcard at its closest encloser. z.mu is held.
-func (z *Zones) denial(of *zone, name string) []*dns.NSEC {
-	proof := []*dns.NSEC{z.nsec(of, name)}
+// denial returns the records that prove an absence, and whether the proof leaves room
+// for what opted out. For NSEC (RFC 4035 3.1.3): the one that matches or covers the name,
+// and where the name does not exist, the one of the wildcard at its closest encloser.
+// z.mu is held.
+func (z *Zones) denial(of *zone, name string) ([]dns.RR, bool) {
+	if of.denial == NSEC3 || of.denial == OptOut {
+		return z.denial3(of, name)
+	}
+	first := z.nsec(of, name)
 	if z.exists(of, name) {
-		return proof
+		return []dns.RR{first}, false
 	}
-	if second := z.nsec(of, z.wildcardFor(of, name)); second.Hdr.Name != proof[0].Hdr.Name {
-		proof = append(proof, second)
+	if second := z.nsec(of, z.wildcardFor(of, name)); second.Hdr.Name != first.Hdr.Name {
+		return []dns.RR{first, second}, false
 	}
-	return proof
+	return []dns.RR{first}, false
 }

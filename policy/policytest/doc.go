@@ -1,5 +1,5 @@
 // Package policytest is a private internet of names and certificates: signed DNS
-// zones on a loopback port, and a CA. Tests use it, and so does `sealpost demo`.
+// zones on a loopback port, MTA-STS web hosts, and a CA. Tests use it, and so does `sealpost demo`.
 //
 // The problem: what a relay may believe hangs on DNSSEC (RFC 4033 to 4035) and on
 // certificates, and both fail in ways that no recorded answer shows: an insecure
@@ -18,7 +18,10 @@
 //
 // Each zone has one ECDSA P-256 key, a DS in its parent, and signs when it is asked;
 // denials come from the true NSEC chain (RFC 4034 4, RFC 4035 3.1.3), so that a
-// validator tells "no such name" from "no such type".
+// validator tells "no such name" from "no such type"; or from NSEC3, with opt-out or
+// without (RFC 5155 7.2). What DNSSEC can go wrong by is a [Security] of a zone.
+//
+// [STSHost] serves MTA-STS policies over HTTPS (RFC 8461 3.3), well or with a fault.
 //
 // It is not a DNS server for the world: it listens on 127.0.0.1 only.
 package policytest

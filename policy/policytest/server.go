@@ -129,8 +129,15 @@ func (z *Zones) handle(w dns.ResponseWriter, r *dns.Msg) {
 	q := question{dns.CanonicalName(r.Question[0].Name), r.Question[0].Qtype}
 	z.note(q)
 	z.mu.RLock()
-	f := z.faultAt(q)
+	f, mode := z.faultAt(q), z.mode
 	z.mu.RUnlock()
+	switch mode {
+	case Silent:
+		return
+	case Failing:
+		_ = w.WriteMsg(new(dns.Msg).SetRcode(r, dns.RcodeServerFailure)) // the client is left to time out when this fails
+		return
+	}
 	_, udp := w.RemoteAddr().(*net.UDPAddr)
 	if f != nil {
 		f.stall(z.serving.ctx)

@@ -15,6 +15,7 @@ import (
 type zone struct {
 	name     string // canonical
 	security Security
+	denial   Denial
 	key      *dns.DNSKEY
 	private  crypto.Signer
 }
@@ -26,11 +27,15 @@ func newZone(name string, s Security) *zone {
 		Protocol:  3,
 		Algorithm: dns.ECDSAP256SHA256,
 	}
-	p, err := k.Generate(256)
-	if err != nil {
-		panic("policytest: making a key: " + err.Error())
+	for {
+		p, err := k.Generate(256)
+		if err != nil {
+			panic("policytest: making a key: " + err.Error())
+		}
+		if k.KeyTag() != 0 { // the library does not sign with a key whose tag is 0, which one in 65536 has
+			return &zone{name: name, security: s, key: k, private: p.(crypto.Signer)}
+		}
 	}
-	return &zone{name: name, security: s, key: k, private: p.(crypto.Signer)}
 }
 
 // zoneOf returns the deepest zone at or above name. z.mu is held.
@@ -80,9 +85,12 @@ func (z *Zones) rrset(of *zone, name string, qtype uint16) []dns.RR {
 	switch at := z.zones[name]; {
 	case at == nil:
 		return nil
-	case qtype == dns.TypeDS && at != of && at.security != Unsigned:
+	case qtype == dns.TypeDS && at != of && at.security != Unsigned && at.security != Undenied:
 		ds := at.key.ToDS(dns.SHA256)
 		ds.Hdr.Ttl = 3600
+		if at.security == Exotic {
+			ds.Algorithm = 100 // not assigned
+		}
 		return []dns.RR{ds}
 	case at != of:
 		return nil // below the cut: only the DS belongs to the parent
@@ -90,7 +98,7 @@ func (z *Zones) rrset(of *zone, name string, qtype uint16) []dns.RR {
 		return []dns.RR{z.soa(of)}
 	case qtype == dns.TypeNS:
 		return []dns.RR{nsOf(name)}
-	case qtype == dns.TypeDNSKEY && of.security != Unsigned:
+	case qtype == dns.TypeDNSKEY && of.security != Unsigned && of.security != Undenied:
 		return []dns.RR{of.key}
 	}
 	return nil
@@ -101,9 +109,13 @@ func nsOf(name string) dns.RR {
 	return &dns.NS{Hdr: h, Ns: "ns.invalid."}
 }
 
-// sign returns the signature over an RRset. A bogus one has a bit turned over.
+// sign returns the signature over an RRset. A bogus one has a bit turned over, an
+// expired one was good for a day last year.
 func (of *zone) sign(set []dns.RR, s Security) dns.RR {
 	now := time.Now()
+	if s == Expired {
+		now = now.AddDate(-1, 0, 0)
+	}
 	sig := &dns.RRSIG{
 		Hdr:        dns.RR_Header{Ttl: set[0].Header().Ttl},
 		Algorithm:  of.key.Algorithm,

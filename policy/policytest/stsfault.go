@@ -110,13 +110,16 @@ func (f STSFault) answer(ctx context.Context, w http.ResponseWriter, r *http.Req
 		body = padded(body, 64<<10)
 	case STSBomb:
 		w.Header().Set("Content-Encoding", "gzip")
-		body = zipped(padded(body, 32<<20))
+		body = zipped(padded(body, 4<<20))
 	case STSLargeHeader:
 		w.Header().Set("X-Large", strings.Repeat("x", 64<<10))
 	case STSTruncated:
 		w.Header().Set("Content-Length", fmt.Sprint(len(body)+1))
 	case STSReset:
-		panic(http.ErrAbortHandler) // how a handler of net/http closes the connection
+		if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			_ = c.Close() // all that is wanted
+		}
+		return
 	case STSStall:
 		wait(ctx, r, 0)
 		return
@@ -131,10 +134,7 @@ func (f STSFault) answer(ctx context.Context, w http.ResponseWriter, r *http.Req
 // padded fills a policy up with an unknown key.
 func padded(body string, size int) string {
 	var b strings.Builder
-	b.WriteString(body)
-	if !strings.HasSuffix(body, "\n") {
-		b.WriteByte('\n')
-	}
+	b.WriteString(strings.TrimSuffix(body, "\n") + "\n")
 	for b.Len() < size {
 		n := min(size-b.Len(), 1000)
 		if left := size - b.Len() - n; left > 0 && left < 10 {

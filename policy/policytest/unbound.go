@@ -31,7 +31,7 @@ type Unbound struct {
 // server does not answer for a name, unbound shuns it for a while; zones in apart are
 // asked for as if of another server, so that the rest does not suffer.
 func StartUnbound(ctx context.Context, z *Zones, apart ...string) (*Unbound, error) {
-	path := unboundPath()
+	path := findUnbound()
 	if path == "" {
 		return nil, ErrNoUnbound
 	}
@@ -46,9 +46,9 @@ func StartUnbound(ctx context.Context, z *Zones, apart ...string) (*Unbound, err
 	return nil, last
 }
 
-// unboundPath looks on the path, where it often is without being on the path of a
-// user, and among the parts that .ci/parts unpacks; "" where there is none.
-func unboundPath() string {
+// findUnbound looks on the path, where the package puts it, and among the parts that
+// .ci/parts unpacks; "" when it is nowhere.
+func findUnbound() string {
 	if path, err := exec.LookPath("unbound"); err == nil {
 		return path
 	}
@@ -145,6 +145,7 @@ func (z *Zones) unboundConf(port string, apart []string) string {
   do-ip6: no
   qname-minimisation: no
   rrset-roundrobin: no
+  ede: yes
   aggressive-nsec: no
   local-zone: "test." nodefault
   local-zone: "invalid." nodefault
@@ -153,7 +154,7 @@ func (z *Zones) unboundConf(port string, apart []string) string {
   cache-max-negative-ttl: 1
   infra-host-ttl: 1
   infra-keep-probing: yes
-  infra-cache-max-rtt: 1000
+  unknown-server-time-limit: 1500
 %sremote-control:
   control-enable: no
 `, port, strings.ReplaceAll(z.TrustAnchor(), "\t", " "), forward)

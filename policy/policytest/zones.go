@@ -21,7 +21,29 @@ const (
 	SecurityUnset Security = iota
 	Signed                 // a key, a DS in the parent, good signatures
 	Unsigned               // no key and no DS: insecure (RFC 4035 5.2)
+	Exotic                 // a DS of an algorithm that nobody knows: insecure (RFC 4035 5.2)
 	Bogus                  // a DS in the parent and signatures that do not verify
+	Expired                // a DS in the parent and signatures of last year: bogus (RFC 4035 5.3.1)
+	Stripped               // a DS in the parent and no signatures: bogus (RFC 4035 5)
+	Undenied               // no key, and a parent that does not prove that there is no DS: bogus (RFC 4035 5.2)
+)
+
+// signs reports whether the zone's data come with signatures.
+func (s Security) signs() bool { return s != Unsigned && s != Undenied && s != Stripped }
+
+// bogus reports whether what the zone says must not be believed.
+func (s Security) bogus() bool { return s >= Bogus }
+
+// Denial is how a signed zone proves that something is not there. The zero value is
+// taken as NSEC.
+type Denial uint8
+
+// The ways.
+const (
+	DenialUnset Denial = iota
+	NSEC               // RFC 4034 4
+	NSEC3              // hashed names (RFC 5155)
+	OptOut             // NSEC3, and insecure delegations are left out of the chain (RFC 5155 6)
 )
 
 // Mode is the part that the server plays.
@@ -32,6 +54,8 @@ const (
 	ModeUnset  Mode = iota
 	Validating      // a validating resolver: AD for secure answers, SERVFAIL for bogus ones
 	Oblivious       // a resolver that knows nothing of DNSSEC: never AD, never SERVFAIL for bogus
+	Silent          // a resolver that is down: no reply to anything
+	Failing         // a resolver that reaches nobody: SERVFAIL for everything
 )
 
 // Zones is the content of a private DNS and its server. The zero value is not
@@ -111,6 +135,13 @@ func (z *Zones) Zone(name string, s Security) {
 		return
 	}
 	z.makeZone(n, s)
+}
+
+// Deny sets how a zone that is there proves an absence.
+func (z *Zones) Deny(name string, d Denial) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.zones[canonical(name)].denial = d
 }
 
 // makeZone makes the zone and its top-level zone. z.mu is held.

@@ -3,7 +3,9 @@ package policytest_test
 import (
 	"context"
 	"errors"
+	"os"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -59,6 +61,25 @@ func internet(z *policytest.Zones) {
 	z.MX("*.wild.example", 10, "mx.signed.example")
 	z.A("there.wild.example", "192.0.2.6")
 	z.CNAME("*.alias.wild.example", "mx.signed.example")
+	z.CNAME("away.signed.example", "home.insecure.example")
+	z.CNAME("home.insecure.example", "mx.signed.example")
+	z.Add("moved.signed.example. DNAME wild.example.", "lost.signed.example. DNAME insecure.example.")
+	for zone, s := range map[string]policytest.Security{
+		"expired.example": policytest.Expired, "stripped.example": policytest.Stripped,
+		"undenied.example": policytest.Undenied, "exotic.example": policytest.Exotic,
+		"hashed.example": policytest.Signed, "optout.example": policytest.Signed,
+		"sub.hashed.example": policytest.Unsigned, "sub.optout.example": policytest.Unsigned, "safe.optout.example": policytest.Signed,
+		"broken.hashed.example": policytest.Bogus,
+	} {
+		z.Zone(zone, s)
+		z.A("mx."+zone, "192.0.2.7")
+	}
+	z.Deny("hashed.example", policytest.NSEC3)
+	z.Deny("optout.example", policytest.OptOut)
+	for _, zone := range []string{"hashed.example", "optout.example"} {
+		z.A("deep.below."+zone, "192.0.2.8")
+		z.MX("*.wild."+zone, 10, "mx.signed.example")
+	}
 }
 
 // cases are what a validating resolver says about them.
@@ -93,6 +114,32 @@ var cases = []struct {
 	{"RFC 4592 2.2.1 a name that is there has no wildcard", "there.wild.example", "MX", dns.RcodeSuccess, true, 0},
 	{"RFC 4592 3.3.1 closest encloser without a wildcard", "x.there.wild.example", "MX", dns.RcodeNameError, true, 0},
 	{"RFC 4035 3.1.3.3 wildcard alias", "any.alias.wild.example", "A", dns.RcodeSuccess, true, 1},
+	{"RFC 4035 5.2 secure, insecure and back", "away.signed.example", "A", dns.RcodeSuccess, false, 1},
+	{"RFC 4035 5.3.1 expired signatures", "mx.expired.example", "A", dns.RcodeServerFailure, false, 0},
+	{"RFC 4035 5.3.1 expired denial", "no.expired.example", "A", dns.RcodeServerFailure, false, 0},
+	{"RFC 4035 5 no signatures", "mx.stripped.example", "A", dns.RcodeServerFailure, false, 0},
+	{"RFC 4035 5 unsigned denial", "no.stripped.example", "A", dns.RcodeServerFailure, false, 0},
+	{"RFC 4035 5.2 the absence of a DS is not proved", "mx.undenied.example", "A", dns.RcodeServerFailure, false, 0},
+	{"RFC 4035 5.2 a DS of an unknown algorithm", "mx.exotic.example", "A", dns.RcodeSuccess, false, 1},
+	{"RFC 4035 5.2 a DS of an unknown algorithm, no name", "no.exotic.example", "A", dns.RcodeNameError, false, 0},
+	{"RFC 6672 5.3.1 DNAME", "any.moved.signed.example", "MX", dns.RcodeSuccess, true, 1},
+	{"RFC 6672 5.3.1 DNAME to no name", "x.there.moved.signed.example", "MX", dns.RcodeNameError, true, 0},
+	{"RFC 6672 5.3.1 DNAME out of the secure world", "mx.lost.signed.example", "A", dns.RcodeSuccess, false, 1},
+	{"RFC 5155 secure", "mx.hashed.example", "A", dns.RcodeSuccess, true, 1},
+	{"RFC 5155 7.2.2 no name", "no.hashed.example", "A", dns.RcodeNameError, true, 0},
+	{"RFC 5155 7.2.2 no name, deep", "a.b.mx.hashed.example", "A", dns.RcodeNameError, true, 0},
+	{"RFC 5155 7.2.3 no data", "mx.hashed.example", "MX", dns.RcodeSuccess, true, 0},
+	{"RFC 5155 7.1 empty non-terminal", "below.hashed.example", "A", dns.RcodeSuccess, true, 0},
+	{"RFC 5155 7.2.4 no DS", "mx.sub.hashed.example", "A", dns.RcodeSuccess, false, 1},
+	{"RFC 5155 7.2.5 wildcard no data", "any.wild.hashed.example", "TXT", dns.RcodeSuccess, true, 0},
+	{"RFC 5155 7.2.6 wildcard", "any.wild.hashed.example", "MX", dns.RcodeSuccess, true, 1},
+	{"RFC 4035 5.5 bogus below NSEC3", "mx.broken.hashed.example", "A", dns.RcodeServerFailure, false, 0},
+	{"RFC 5155 6 opt-out: what is there is secure", "mx.optout.example", "A", dns.RcodeSuccess, true, 1},
+	{"RFC 5155 6 opt-out: no data is secure", "mx.optout.example", "MX", dns.RcodeSuccess, true, 0},
+	{"RFC 5155 9.2 opt-out: no name is insecure", "no.optout.example", "A", dns.RcodeNameError, false, 0},
+	{"RFC 5155 7.2.4 opt-out: the delegation is insecure", "mx.sub.optout.example", "A", dns.RcodeSuccess, false, 1},
+	{"RFC 5155 6 opt-out: a signed delegation is secure", "mx.safe.optout.example", "A", dns.RcodeSuccess, true, 1},
+	{"RFC 5155 9.2 opt-out: a wildcard is insecure", "any.wild.optout.example", "MX", dns.RcodeSuccess, false, 1},
 	{"RFC 4035 3.2.3 root", ".", "SOA", dns.RcodeSuccess, true, 1},
 	{"RFC 4035 3.2.3 root key", ".", "DNSKEY", dns.RcodeSuccess, true, 1},
 }
@@ -122,14 +169,45 @@ func TestAsResolver(t *testing.T) {
 	check(t, z.Addr())
 }
 
+// RFC 6672 5.3.1: the alias of a DNAME alone. Not in the table: unbound 1.17 takes its
+// own question for the DS of that name for a broken chain, and says SERVFAIL.
+func TestAliasOfDNAME(t *testing.T) {
+	t.Parallel()
+	z := start(t)
+	internet(z)
+	m := query(t, z.Addr(), "mx.lost.signed.example", "CNAME", nil)
+	if m.Rcode != dns.RcodeSuccess || !m.AuthenticatedData || len(m.Answer) != 3 { // DNAME, its signature, CNAME
+		t.Errorf("%v", m)
+	}
+}
+
+// Parts that a whole server plays.
+func TestModes(t *testing.T) {
+	t.Parallel()
+	z := start(t)
+	internet(z)
+	z.SetMode(policytest.Failing)
+	if m := query(t, z.Addr(), "signed.example", "MX", nil); m.Rcode != dns.RcodeServerFailure {
+		t.Errorf("%v", m)
+	}
+	z.SetMode(policytest.Silent)
+	c := &dns.Client{Timeout: 100 * time.Millisecond}
+	if m, _, err := c.Exchange(new(dns.Msg).SetQuestion("signed.example.", dns.TypeMX), z.Addr()); err == nil {
+		t.Errorf("a silent server says %v", m)
+	}
+	if z.Count("signed.example", "MX") != 2 {
+		t.Error("the silent server was not asked")
+	}
+}
+
 // A real validator agrees with every row: what we sign is what DNSSEC wants.
 func TestBehindUnbound(t *testing.T) {
 	t.Parallel()
 	z := start(t)
 	internet(z)
 	u, err := policytest.StartUnbound(t.Context(), z)
-	if errors.Is(err, policytest.ErrNoUnbound) {
-		t.Skip("unbound is missing: apt-get install unbound")
+	if errors.Is(err, policytest.ErrNoUnbound) && os.Getenv("SEALPOST_REAL") != "required" {
+		t.Skip("real part missing: unbound (.ci/parts brings it)")
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -104,11 +104,11 @@ func ciphers() axis    { return closed("cipher_class", "aead", "cbc", "weak") }
 func sources() axis { return closed("source", "mx", "address", "tlsa", "mta-sts") }
 
 // results are what a lookup can come to: an answer or an absence, with DNSSEC or
-// without, or unknown; for mta-sts the mode of the policy in force (RFC 8461 5),
-// or that it could not be fetched.
+// without, or unknown; for mta-sts the mode of the policy in force (RFC 8461 5), or why
+// there is none: no record (none), a policy that could not be fetched or is invalid.
 func results() axis {
 	return closed("result", "secure", "insecure", "absent-secure", "absent-insecure", "unknown",
-		"none", "enforce", "testing", "mode-none", "fetch-failed", "invalid")
+		"enforce", "testing", "mode-none", "none", "fetch-failed", "invalid")
 }
 
 // dnsOutcomes are what one query to a resolver can come to.

@@ -154,7 +154,7 @@ func lookupHappens(values []string) bool {
 	case values[0] == other || values[1] == other:
 		return true
 	case values[0] == "mta-sts":
-		return i >= 4 // unknown, the modes, failed
+		return i >= 4 // unknown, the modes, why there is none
 	default:
 		return i <= 4 // the answers, unknown
 	}
