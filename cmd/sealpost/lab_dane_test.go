@@ -1,15 +1,13 @@
 package main
 
-import "testing"
-
-// DANE (RFC 7672, 7671, 6698) behind a validating unbound, with the default rules.
-func TestLabDANE(t *testing.T) {
+// labDANE is DANE (RFC 7672, 7671, 6698) behind a validating unbound, with the default rules.
+func labDANE() labPart {
 	rows := labDANERecords()
 	rows = append(rows, labDANEChains()...)
 	rows = append(rows, labDANEDNS()...)
 	rows = append(rows, labDANEHosts()...)
 	rows = append(rows, labDANEChanges()...)
-	runLab(t, "", rows)
+	return labPart{name: "DANE", rows: rows}
 }
 
 // labDANERecords are the records themselves: usage, selector, matching type, mixes.

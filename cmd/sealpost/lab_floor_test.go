@@ -9,9 +9,10 @@ import (
 	"github.com/sealpost/sealpost/relay/submission"
 )
 
-// What operator, credential and message ask for, and what they let go (policy: floors,
+// labFloors is what operator, credential and message ask for, and what they let go (policy: floors,
 // operator rules; RFC 8689 is in lab_requiretls_test.go).
-func TestLabFloors(t *testing.T) {
+func labFloors(t *testing.T) labPart {
+	t.Helper()
 	hash, err := submission.HashPassword(labPassword)
 	if err != nil {
 		t.Fatal(err)
@@ -23,7 +24,7 @@ func TestLabFloors(t *testing.T) {
 	rows = append(rows, labRequireTLS()...)
 	rows = append(rows, labTLSRequiredNo()...)
 	rows = append(rows, labPeers()...)
-	runLab(t, fmt.Sprintf("[[credential]]\nname = \"careful\"\npassword_hash = %q\nsenders = [\"@shop.example\"]\nfloor = \"verified\"\n", hash), rows)
+	return labPart{name: "floors", rows: rows, more: fmt.Sprintf("[[credential]]\nname = \"careful\"\npassword_hash = %q\nsenders = [\"@shop.example\"]\nfloor = \"verified\"\n", hash)}
 }
 
 const labPassword = "the password of the lab"

@@ -11,30 +11,40 @@ import (
 	"github.com/sealpost/sealpost/policy/policytest"
 )
 
-// With the knobs turned off, a promise that is not followed is as if it were not there,
-// and the others stay.
-func TestLabKnobs(t *testing.T) {
+// labSomeKnobs: with knobs turned off, a promise that is not followed is as if it were not
+// there, and the others stay.
+func labSomeKnobs() labPart {
 	const more = "[policy]\ninsecure_mx_dane = false\nmta_sts = false\n"
-	runLab(t, more, []labRow{
+	return labPart{name: "knobs", more: more, rows: []labRow{
 		{name: "7672 2.2.1 MAY: insecure MX, TLSA: not followed", hosts: "no-tls", setup: "unsigned $D / tlsa $1 3 1 1 wrong", want: "d plaintext"},
 		{name: "7672 2.2.1 MAY: insecure MX, TLSA fails: not followed", hosts: "no-tls", setup: "unsigned $D / servfail $T1 TLSA", want: "d plaintext"},
 		{name: "7672 2.2: secure MX, TLSA: followed", setup: "tlsa $1 3 1 1 wrong", want: "f tlsa-mismatch"},
 		{name: "7672 2.2: secure MX, TLSA matches", setup: "tlsa $1 3 1 1", want: "d dane"},
 		{name: "8461 5: a policy: not followed", hosts: "no-tls", setup: "sts 1 enforce mx.other.example", want: "d plaintext"},
 		{name: "8689 4.2.1: a policy that is not followed proves no route", hosts: "requiretls", setup: "unsigned $D / sts 1 enforce $1", send: "REQUIRETLS", want: "b route-unproven 5.7.10"},
-	})
-	runLab(t, "[policy]\ndane = false\n", []labRow{
+	}}
+}
+
+// labNoDANE: the knob of DANE turned off.
+func labNoDANE() labPart {
+	return labPart{name: "no DANE", more: "[policy]\ndane = false\n", rows: []labRow{
 		{name: "7672: DANE off: TLSA that does not match", hosts: "no-tls", setup: "tlsa $1 3 1 1 wrong", want: "d plaintext"},
 		{name: "7672: DANE off: TLSA that fails", hosts: "self-signed", setup: "servfail $T1 TLSA", want: "d encrypted"},
 		{name: "7672: DANE off: a policy is followed", hosts: "no-tls", setup: "tlsa $1 3 1 1 wrong / sts 1 enforce $1", want: "f starttls-missing basis=mta-sts"},
-	})
+	}}
 }
 
-// A resolver that answers for a name that is known to be bogus does not validate: nothing
+// labUnbelieved: a resolver that answers for a name that is known to be bogus does not validate: nothing
 // that it says is believed to be secure, and nothing gets worse by it (policy: facts).
-func TestLabUnbelieved(t *testing.T) {
+func labUnbelieved() labPart {
 	const fine = "[dns.selftest]\nbogus = \"fine.example\"\n"
-	l := runLab(t, fine, []labRow{
+	available := func(t *testing.T, l *lab) {
+		t.Helper()
+		if l.house.resolver.Available() {
+			t.Error("DNSSEC counts as available")
+		}
+	}
+	return labPart{name: "unbelieved", more: fine, after: available, rows: []labRow{
 		{name: "7672 2.1.1: TLSA matches: dane is not claimed", setup: "tlsa $1 3 1 1", want: "d verified"},
 		{name: "7672 2.1.1: TLSA does not match: nothing goes", setup: "tlsa $1 3 1 1 wrong", want: "f tlsa-mismatch"},
 		{name: "7672 2.1.1: TLSA and no STARTTLS: nothing goes in clear", hosts: "no-tls", setup: "tlsa $1 3 1 1 wrong", want: "f starttls-missing"},
@@ -45,10 +55,7 @@ func TestLabUnbelieved(t *testing.T) {
 		{name: "8689 4.2.1: a route by DNSSEC that cannot be believed now: not a verdict", hosts: "requiretls", send: "REQUIRETLS", want: "f dnssec-unavailable"},
 		{name: "8689 4.2.1: a route by a policy", hosts: "requiretls", setup: "sts 1 enforce $1", send: "REQUIRETLS", want: "d mta-sts param=REQUIRETLS"},
 		{name: "7672 2.2: nothing promised: opportunistic", hosts: "no-tls", want: "d plaintext"},
-	})
-	if l.house.resolver.Available() {
-		t.Error("DNSSEC counts as available")
-	}
+	}}
 }
 
 // Peers: Stalwart: policies are lost at a restart. Here one that was fetched keeps the

@@ -71,12 +71,37 @@ type labSite struct {
 	ids     []string
 }
 
-// runLab mails all rows and judges them. more is configuration. On a machine that is short
-// of processor time unbound gives up on questions that the zones would have answered: where
-// it shows in any row, the rows that failed are carried out anew, with domains of their own.
-func runLab(t *testing.T, more string, rows []labRow) *lab {
+// labPart is rows that share a relay; more is its configuration.
+type labPart struct {
+	name, more string
+	rows       []labRow
+	after      func(*testing.T, *lab) // more to look at; nil: nothing
+}
+
+// TestLab runs all parts, each with a relay and an unbound of its own.
+func TestLab(t *testing.T) {
+	slots, scenarios := make(chan struct{}, labSlots), 0
+	t.Run("parts", func(t *testing.T) {
+		for _, p := range []labPart{labDANE(), labMTASTS(), labFloors(t), labSomeKnobs(), labNoDANE(), labUnbelieved()} {
+			scenarios += len(p.rows)
+			t.Run(p.name, func(t *testing.T) {
+				t.Parallel()
+				l := p.run(t, slots)
+				if p.after != nil {
+					p.after(t, l)
+				}
+			})
+		}
+	})
+	t.Logf("the lab: %d scenarios", scenarios)
+}
+
+// run mails all rows and judges them. On a machine that is short of processor time unbound
+// gives up on questions that the zones would have answered: where that shows in any row, the
+// rows that failed are carried out anew, with domains of their own.
+func (p *labPart) run(t *testing.T, slots chan struct{}) *lab {
 	t.Helper()
-	l := carryOut(t, more, rows)
+	l := carryOut(t, p.more, p.rows, slots)
 	for tries := 0; tries < 3 && l.starved(); tries++ {
 		var again []labRow
 		for _, s := range l.sites {
@@ -85,7 +110,7 @@ func runLab(t *testing.T, more string, rows []labRow) *lab {
 			}
 		}
 		t.Logf("the resolver was short of processor time: %d rows anew", len(again))
-		for _, s := range carryOut(t, more, again).sites {
+		for _, s := range carryOut(t, p.more, again, slots).sites {
 			i := slices.IndexFunc(l.sites, func(old *labSite) bool { return old.name == s.name })
 			l.sites[i] = s
 		}
@@ -99,7 +124,7 @@ func runLab(t *testing.T, more string, rows []labRow) *lab {
 			}
 		})
 	}
-	t.Logf("the lab: %d scenarios in %d steps", len(l.sites), steps)
+	t.Logf("%d scenarios in %d steps", len(l.sites), steps)
 	return l
 }
 
@@ -113,10 +138,9 @@ func (l *lab) starved() bool {
 }
 
 // carryOut mails all rows.
-func carryOut(t *testing.T, more string, rows []labRow) *lab {
+func carryOut(t *testing.T, more string, rows []labRow, slots chan struct{}) *lab {
 	t.Helper()
 	l := openLab(t, more, rows)
-	slots := make(chan struct{}, labSlots)
 	var wg sync.WaitGroup
 	for _, s := range slices.SortedStableFunc(slices.Values(l.sites), func(a, b *labSite) int { return b.patience() - a.patience() }) {
 		s.t = &rowT{TB: t, ctx: t.Context()}

@@ -154,7 +154,7 @@ func (z *Zones) unboundConf(port string, apart []string) string {
   cache-max-negative-ttl: 1
   infra-host-ttl: 1
   infra-keep-probing: yes
-  infra-cache-max-rtt: 1000
+  unknown-server-time-limit: 1500
 %sremote-control:
   control-enable: no
 `, port, strings.ReplaceAll(z.TrustAnchor(), "\t", " "), forward)
