@@ -185,7 +185,7 @@ func readLog(path string) string {
 	if err != nil {
 		return err.Error()
 	}
-	return string(b[max(0, len(b)-8<<10):]) // the end of it
+	return string(b[max(0, len(b)-64<<10):]) // the end of it
 }
 
 func uid(t *testing.T, name string) int {
