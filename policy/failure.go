@@ -102,7 +102,7 @@ var reasons = [reasonCount]reasonRow{
 	STSMissing:        {"sts-missing", "the floor wants MTA-STS, and the domain has no policy in enforce mode", "4.7.5", "", false, false},
 	DNSSECMissing:     {"dnssec-missing", "the floor wants DNSSEC, which the domain does not have", "4.7.5", "dane-required", false, false},
 	DNSSECUnavailable: {"dnssec-unavailable", "DNSSEC cannot be checked now, and the host is known for DANE", "4.7.5", "dnssec-invalid", false, false},
-	TLSAUnusable:      {"tlsa-unusable", "the floor wants DANE, and no TLSA record of the host is usable", "4.7.5", "tlsa-invalid", false, false},
+	TLSAUnusable:      {"tlsa-unusable", "the floor wants DANE, and the host has no usable TLSA record", "4.7.5", "tlsa-invalid", false, false},
 	FallbackNotYet:    {"fallback-not-yet", "a weaker protection is allowed only later by the rule", "4.7.5", "", false, false},
 	HeldAfterChange:   {"held-after-change", "the host was better protected before: waiting before a weaker delivery", "4.7.5", "", false, false},
 

@@ -66,6 +66,9 @@ func (s Step) Judge(e Evidence) (Level, *Failure) {
 func (t *Target) tooWeak(level Level, e Evidence) *Failure {
 	f := Failure{Reason: BelowFloor, Host: t.Host,
 		Detail: "reached " + level.String() + ", the floor is " + t.Floor.String()}
+	if e.Version != 0 && e.Version < t.MinTLS {
+		f.Detail = "the host speaks " + tls.VersionName(e.Version) + ", and the rule's min_tls asks for " + tls.VersionName(t.MinTLS)
+	}
 	if level >= Encrypted && e.Version >= t.MinTLS {
 		blame := e.WebPKI
 		if t.Floor.Needs&NeedTLSA != 0 && e.Peer&PeerTLSA == 0 {

@@ -57,7 +57,7 @@ func (p *Promise) UnmarshalText(b []byte) error {
 // overrides returns the promises that the rule sets aside at a time. A rule that names no
 // domain, gives no reason or has no end sets nothing aside: forgetting fails closed.
 func (r *Rule) overrides(now time.Time) Promise {
-	if r.Ignore == 0 || r.Reason == "" || len(r.Match.Domains) == 0 || !now.Before(r.Expires) {
+	if r.Ignore == 0 || strings.TrimSpace(r.Reason) == "" || len(r.Match.Domains) == 0 || !now.Before(r.Expires) {
 		return 0
 	}
 	return r.Ignore

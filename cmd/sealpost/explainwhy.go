@@ -46,6 +46,9 @@ func (e *explained) cause(f *policy.Failure) string {
 		return at + f.Reason.English() + detail(f.Detail)
 	}
 	s := at + f.Reason.English() + detail(levelReached(f.Detail))
+	if f.Reason == policy.STARTTLSTemporary {
+		return s + "; that may pass, so a first attempt waits for it (RFC 3207 4), and a later one takes what there is"
+	}
 	if f.Reason.MayLower() || f.Reason == policy.RequireTLSMissing || f.Reason == policy.RouteUnproven || f.Reason == policy.FallbackNotYet {
 		s += ", and that is not enough, because " + e.wants(f.Host)
 	}

@@ -81,7 +81,7 @@ func (e *explained) stsState() string {
 	case mode == policy.STSEnforce:
 		return "the domain's policy is in enforce mode: mail may go only to a host that it lists, over TLS, with a valid certificate for the host's name by a trusted CA; else it waits. " + e.cached() + renewal
 	case mode == policy.STSTesting:
-		return "the domain's policy is in testing mode: failures are reported and do not hold mail up. " + e.cached() + renewal
+		return "the domain's policy is in testing mode: failures do not hold mail up. " + e.cached() + renewal
 	case mode == policy.STSNone:
 		return "the domain's policy has mode none: it says itself that it is not to be followed. " + e.cached() + renewal
 	case s.Mode != policy.STSAbsent:
