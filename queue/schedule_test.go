@@ -10,24 +10,28 @@ import (
 	"time"
 )
 
+type heapItem struct{ key, place int }
+
+type heapOrder struct{}
+
+func (heapOrder) less(a, b *heapItem) bool     { return a.key < b.key }
+func (heapOrder) moved(i *heapItem, place int) { i.place = place }
+
 func TestHeap(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
-	type item struct{ key, place int }
-	h := heap[*item]{
-		less:  func(a, b *item) bool { return a.key < b.key },
-		moved: func(i *item, place int) { i.place = place },
-	}
-	var all []*item
+	var h heap[*heapItem]
+	var o heapOrder
+	var all []*heapItem
 	for range 5000 {
 		switch k := rng.IntN(4); {
 		case k < 2 || len(all) == 0:
-			i := &item{key: rng.IntN(100)}
+			i := &heapItem{key: rng.IntN(100)}
 			all = append(all, i)
-			h.push(i)
+			h.push(o, i)
 		case k == 2:
 			n := rng.IntN(len(all))
-			h.remove(all[n].place)
+			h.remove(o, all[n].place)
 			if all[n].place != -1 {
 				t.Fatal("a removed item has a place")
 			}
@@ -35,7 +39,7 @@ func TestHeap(t *testing.T) {
 		default:
 			i := all[rng.IntN(len(all))]
 			i.key = rng.IntN(100)
-			h.fix(i.place)
+			h.fix(o, i.place)
 		}
 		top, ok := h.top()
 		if ok != (len(all) > 0) {
@@ -99,8 +103,10 @@ func TestScheduleForgets(t *testing.T) {
 		}
 		s.Apply(c, p)
 	}
-	if len(s.messages)+len(s.lanes)+len(s.ready)+len(s.timed.items)+len(s.leases.items) != 0 || s.First() != "" {
-		t.Errorf("left: %d messages, %d lanes, %d ready, %d timed, %d leases", len(s.messages), len(s.lanes), len(s.ready), len(s.timed.items), len(s.leases.items))
+	t0 := &s.turns
+	if n := s.slots.len() + s.many.len() + s.index.count + len(s.reserved) + len(s.leases) + len(s.ends.items) + len(s.ages.spans) +
+		t0.strands.len() + len(t0.by) + len(t0.groups) + len(t0.lanes) + len(t0.ready) + len(t0.timed.items); n != 0 || s.First() != "" {
+		t.Errorf("%d things are left in %+v", n, s)
 	}
 	for state, n := range s.Stats().Envelopes {
 		if n != 0 || s.Stats().Bytes[state] != 0 {

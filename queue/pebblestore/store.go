@@ -174,28 +174,38 @@ func (s *Store) checkLayout() error {
 	return nil
 }
 
+// loadRows fills the schedule. A row whose header cannot be read stays where it is: the
+// rest must go on.
 func (s *Store) loadRows() error {
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixRow}, UpperBound: []byte{prefixRow + 1}})
 	if err != nil {
 		return err
 	}
 	defer it.Close()
+	page := make([]queue.Booking, 0, pageItems)
 	for it.First(); it.Valid(); it.Next() {
 		id, n, err := parseNumberKey(it.Key())
 		if err != nil {
 			return err
 		}
 		r, err := decodeRow(it.Value())
+		if err == nil {
+			_, err = queue.ParseID(string(id))
+		}
 		if err != nil {
-			// The rest must go on; the row stays where it is.
 			s.log.Errorf("row of message %s cannot be read: %v", id, err)
 			continue
 		}
-		s.schedule.Add(queue.Booking{
-			Row:  queue.Row{Message: id, Number: n, Lane: r.lane, Due: r.due, State: r.state},
+		page = append(page, queue.Booking{
+			Row:  queue.Row{Message: id, Number: n, Lane: r.lane, Group: r.group, Due: r.due, State: r.state},
 			Size: r.size, Writes: r.writes,
 		})
+		if len(page) == pageItems {
+			s.schedule.Add(page...)
+			page = page[:0]
+		}
 	}
+	s.schedule.Add(page...)
 	return it.Error()
 }
 
