@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Prepared is a change that is being written.
@@ -135,8 +136,8 @@ func (s *Schedule) Apply(c *Change, p *Prepared) {
 	defer s.mu.Unlock()
 	for i, n := range p.slots {
 		t := s.slots.at(n)
-		if s.leases[n] != nil {
-			s.unlease(n)
+		if l := s.leases[n]; l != nil {
+			s.unlease(n, i >= len(c.Update) || time.Since(l.begun) < slowLease)
 		}
 		s.ages.remove(t.state(), t.id, t.octets())
 		if i >= len(c.Update) {

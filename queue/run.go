@@ -25,6 +25,7 @@ const (
 	// groupShare: one group alone gets three of four workers, two get six of seven.
 	// What is left is for a group that has nothing in delivery yet.
 	groupShare = 3
+	laneTrial  = 2 // couriers for a domain that has not answered yet
 )
 
 // rowKey names a row.
@@ -54,7 +55,7 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 		if room := cap(free) - len(free); room > 0 {
 			now, o := time.Now(), q.tuned.Load()
 			rows, at, err := q.store.Claim(ctx, ClaimQuery{
-				Now: now, Until: now.Add(o.AttemptLimit + leaseMargin), Limit: room, PerLane: o.PerLane, Share: groupShare,
+				Now: now, Until: now.Add(o.AttemptLimit + leaseMargin), Limit: room, PerLane: o.PerLane, Share: groupShare, Trial: laneTrial,
 			})
 			for i := range rows {
 				f := q.takeOff(&rows[i])

@@ -71,6 +71,7 @@ type lease struct {
 	slot  uint32
 	place int // in Schedule.ends
 	until int64
+	begun time.Time // by the clock, not by ClaimQuery.Now
 }
 
 // NewSchedule returns an empty schedule.
@@ -170,16 +171,15 @@ func (s *Schedule) Add(rows ...Booking) {
 
 // enter lists a slot under its message.
 func (s *Schedule) enter(id packedID, n uint32) {
-	first, ok := s.index.get(id)
+	first, ok := s.index.put(id, n)
 	if !ok {
-		s.index.set(id, n)
 		return
 	}
 	m := first &^ manyRows
 	if first&manyRows == 0 {
 		m = s.many.add()
 		*s.many.at(m) = booked{slots: []uint32{first}, live: 1}
-		s.index.set(id, m|manyRows)
+		s.index.change(id, m|manyRows)
 	}
 	b := s.many.at(m)
 	i, _ := s.search(b.slots, int(s.slots.at(n).number))
@@ -213,11 +213,13 @@ func (s *Schedule) find(id packedID, number int) (n uint32, ok bool) {
 func (s *Schedule) wait(n uint32) {
 	st := s.turns.strands.at(s.slots.at(n).strand)
 	st.rows.push(rowOrder{s}, n)
-	s.reseat(s.slots.at(n).strand)
+	if st.rows.items[0] == n {
+		s.reseat(s.slots.at(n).strand) // the strand begins with it
+	}
 }
 
-// unlease ends a slot's lease.
-func (s *Schedule) unlease(n uint32) {
+// unlease ends a slot's lease, which was worth its time or was not.
+func (s *Schedule) unlease(n uint32, good bool) {
 	l := s.leases[n]
 	if l.place >= 0 {
 		s.ends.remove(endOrder{}, l.place)
@@ -227,11 +229,11 @@ func (s *Schedule) unlease(n uint32) {
 	s.ages.remove(RowLeased, t.id, t.octets())
 	t.flags &^= flagLeased
 	s.ages.add(t.state(), t.id, t.octets())
-	s.ended(t.strand)
+	s.ended(t.strand, good)
 }
 
 // lease leases the first row of a strand.
-func (s *Schedule) lease(strand uint32, until int64) Row {
+func (s *Schedule) lease(strand uint32, until int64, begun time.Time) Row {
 	st := s.turns.strands.at(strand)
 	n := st.rows.items[0]
 	st.rows.remove(rowOrder{s}, 0)
@@ -241,7 +243,7 @@ func (s *Schedule) lease(strand uint32, until int64) Row {
 	s.ages.add(RowLeased, t.id, t.octets())
 	s.fence++
 	t.setFence(s.fence)
-	l := &lease{slot: n, until: until}
+	l := &lease{slot: n, until: until, begun: begun}
 	s.leases[n] = l
 	s.ends.push(endOrder{}, l)
 	return s.row(n)

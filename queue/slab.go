@@ -78,15 +78,23 @@ func (t *table) get(id packedID) (number uint32, ok bool) {
 	return t.cells[i] - 1, true
 }
 
-// set gives an ID a number.
-func (t *table) set(id packedID, number uint32) {
+// put gives an ID a number unless it has one, which it returns.
+func (t *table) put(id packedID, number uint32) (before uint32, ok bool) {
 	if (t.count+1)*4 > len(t.cells)*3 {
 		t.resize(max(tableSize, len(t.cells)*2))
 	}
 	i, ok := t.find(id)
-	if !ok {
-		t.count++
+	if ok {
+		return t.cells[i] - 1, true
 	}
+	t.count++
+	t.cells[i] = number + 1
+	return 0, false
+}
+
+// change gives an ID that is there another number.
+func (t *table) change(id packedID, number uint32) {
+	i, _ := t.find(id)
 	t.cells[i] = number + 1
 }
 

@@ -103,6 +103,10 @@ type ClaimQuery struct {
 	// fewer leases than Share times the places that are left of Limit. So some are
 	// always left for who comes next. 0: no limit.
 	Share int
+	// Trial is how many leases a lane may have at first. What ends soon, or with the row's
+	// removal, earns it more, up to PerLane; what took long and was in vain costs it
+	// half. 0: PerLane at once. A hint: a store need not mind it.
+	Trial int
 }
 
 // Change is what Commit does in one atomic step.

@@ -1,16 +1,25 @@
 package queue
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Whose turn it is. Groups take turns: a group is who sends and for what, so a
 // hundred thousand messages of one wait, and one message of another does not. Within a
 // group its lanes take turns, so a slow domain waits, and the others do not. What one
 // group has in one lane is a strand, the unit that is in line here.
 //
-// Two bounds make a strand wait although it is due. A lane that is at ClaimQuery.PerLane
-// parks its strands: one of them gets in line again for each lease that ends there, so
+// Two bounds make a strand wait although it is due. A lane that is full parks its
+// strands: one of them gets in line again for each lease that ends there, so
 // groups take turns in a full lane too. A group that is at its share of the
 // places (ClaimQuery.Share) keeps its turn and is passed over for one Claim.
+//
+// How many leases fill a lane is earned (ClaimQuery.Trial): a dead domain holds
+// each courier until a timeout, so a hundred of them with all their connections would
+// hold every courier. A lease that ends with the row, or soon, doubles what the lane
+// may have; one that is long and in vain halves it, down to one. An answer that says no is
+// as good as one that says yes here: it cost no time.
 type turns struct {
 	strands slab[strand]
 	by      map[pair]uint32
@@ -19,13 +28,20 @@ type turns struct {
 	ready   []*group     // take turns; first is next
 	timed   heap[uint32] // strands, by the due time of the first row
 	perLane int          // of the last Claim: lanes are parked by it
+	trial   int          // as perLane
 }
+
+const (
+	slowLease = 5 * time.Second // what is longer and in vain speaks against a lane
+	maxEarned = 1 << 16
+)
 
 // lane is the strands of one domain.
 type lane struct {
 	name    string
 	strands int
 	leased  int
+	earned  int      // leases that it may have; 0: turns.trial
 	parked  []uint32 // due, and the lane was full; first is next
 }
 
@@ -172,13 +188,33 @@ func (t *turns) admit(l *lane) {
 	t.queue(n)
 }
 
-func (t *turns) full(l *lane) bool { return t.perLane > 0 && l.leased >= t.perLane }
+func (t *turns) full(l *lane) bool {
+	limit := t.perLane
+	if t.trial > 0 {
+		if n := cmp.Or(l.earned, t.trial); limit == 0 || n < limit {
+			limit = n
+		}
+	}
+	return limit > 0 && l.leased >= limit
+}
+
+// earn takes the end of a lease as a sign of what the lane is worth.
+func (t *turns) earn(l *lane, good bool) {
+	switch n := cmp.Or(l.earned, t.trial); {
+	case t.trial == 0:
+	case good:
+		l.earned = min(n*2, maxEarned)
+	default:
+		l.earned = max(n/2, 1)
+	}
+}
 
 // ended counts a lease out.
-func (s *Schedule) ended(n uint32) {
+func (s *Schedule) ended(n uint32, good bool) {
 	st := s.turns.strands.at(n)
 	st.lane.leased--
 	st.group.leased--
+	s.turns.earn(st.lane, good)
 	s.turns.admit(st.lane)
 }
 
@@ -187,7 +223,8 @@ func (s *Schedule) Claim(q ClaimQuery) (rows []Row, next time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := nanos(q.Now)
-	s.pass(now, q.PerLane)
+	s.pass(now, &q)
+	begun := time.Now()
 	var over []*group // those that are at their share
 	for {
 		g, n, ok := s.turn(now)
@@ -199,7 +236,7 @@ func (s *Schedule) Claim(q ClaimQuery) (rows []Row, next time.Time) {
 			s.turns.ready = s.turns.ready[1:]
 			continue
 		}
-		rows = append(rows, s.lease(n, nanos(q.Until)))
+		rows = append(rows, s.lease(n, nanos(q.Until), begun))
 		st := s.turns.strands.at(n)
 		st.lane.leased++
 		g.leased++
@@ -215,9 +252,9 @@ func (s *Schedule) Claim(q ClaimQuery) (rows []Row, next time.Time) {
 }
 
 // pass lets time pass: leases run out, and what is due gets in line.
-func (s *Schedule) pass(now int64, perLane int) {
-	if s.turns.perLane != perLane {
-		s.turns.perLane = perLane
+func (s *Schedule) pass(now int64, q *ClaimQuery) {
+	if s.turns.perLane != q.PerLane || s.turns.trial != q.Trial {
+		s.turns.perLane, s.turns.trial = q.PerLane, q.Trial
 		for _, l := range s.turns.lanes {
 			s.turns.admit(l)
 		}
@@ -227,7 +264,7 @@ func (s *Schedule) pass(now int64, perLane int) {
 		if !ok || l.until > now {
 			break
 		}
-		s.unlease(l.slot)
+		s.unlease(l.slot, false)
 		s.wait(l.slot)
 	}
 	for {

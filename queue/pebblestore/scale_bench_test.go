@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -170,27 +170,28 @@ func TestScaleChild(t *testing.T) {
 	if dir == "" {
 		t.Skip("a part of TestScale")
 	}
+	debug.SetGCPercent(25) // as sealpost serve does
 	start := time.Now()
 	s := mustOpen(t, Options{Dir: dir})
 	defer s.Close()
 	opened := time.Since(start)
-	peak := memory(t, "VmHWM")
+	atStart := memory(t, "VmHWM")
 	page := firstPage(t, s)
-	empty := mustOpen(t, Options{Dir: t.TempDir()})
-	var full, none float64
 	n := scaleNumber(t, "SEALPOST_SCALE_WORK", 20_000)
-	for range 3 {
+	full := work(t, s, n)
+	atWork := memory(t, "VmHWM")
+	// Side by side, the best of three rounds: the machine is not ours alone.
+	empty := mustOpen(t, Options{Dir: t.TempDir()})
+	none := work(t, empty, n)
+	for range 2 {
 		full, none = max(full, work(t, s, n)), max(none, work(t, empty, n))
 	}
 	if err := empty.Close(); err != nil {
 		t.Error(err)
 	}
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	t.Logf("start %.2f s, first page %.1f ms, memory %d MiB after the start and %d MiB at most, Go heap %d MiB, %.0f/s against %.0f/s: %.2f",
-		opened.Seconds(), page.Seconds()*1000, peak, memory(t, "VmHWM"), m.HeapAlloc>>20, full, none, full/none)
-	if peak > aimMemory || opened > aimStart || page > aimPage || full < none*aimRatio {
+	t.Logf("start %.2f s, first page %.1f ms, memory at most %d MiB at the start and %d MiB at work, %.0f/s against %.0f/s: %.2f",
+		opened.Seconds(), page.Seconds()*1000, atStart, atWork, full, none, full/none)
+	if max(atStart, atWork) > aimMemory || opened > aimStart || page > aimPage || full < none*aimRatio {
 		t.Errorf("the aims are %d MiB, %v, %v and %.2f", aimMemory, aimStart, aimPage, aimRatio)
 	}
 }
