@@ -57,6 +57,8 @@ const (
 // maxWrites is where the count ends: what matters is whether it is more than one.
 const maxWrites = int(^slotFlags(0) / flagWrites)
 
+const maxSize = 1<<40 - 1 // of a body: a tebibyte
+
 // manyRows marks a number of Schedule.index that is one of Schedule.many.
 const manyRows = 1 << 31
 
@@ -155,8 +157,9 @@ func (s *Schedule) Add(rows ...Booking) {
 		n := s.slots.add()
 		t := s.slots.at(n)
 		*t = slot{id: id, due: nanos(b.Row.Due), number: int32(b.Row.Number), place: -1}
-		t.size, t.sizeHi = uint32(b.Size), uint8(b.Size>>32)
-		t.flags = slotFlags(min(b.Writes, maxWrites)) * flagWrites
+		size := min(max(b.Size, 0), maxSize)
+		t.size, t.sizeHi = uint32(size), uint8(size>>32)
+		t.flags = slotFlags(min(max(b.Writes, 0), maxWrites)) * flagWrites
 		if b.Row.State == RowHeld {
 			t.flags |= flagHeld
 		}
