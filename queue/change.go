@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Prepared is a change that is being written.
@@ -12,18 +13,20 @@ type Prepared struct {
 	Gone []Departure
 	// Updated and Removed tell about each row of the change.
 	Updated, Removed []Written
-	slots            []*slot
+	slots            []uint32
 }
 
 // Written is a row as it was written last.
 type Written struct {
-	Lane   string
-	Size   int64 // of the message's body
-	Writes int   // how often it was written
+	Lane, Group string
+	Size        int64 // of the message's body
+	Writes      int   // how often it was written; 31 may be more
 }
 
-func (t *slot) written() Written {
-	return Written{Lane: t.lane.name, Size: t.message.size, Writes: int(t.writes)}
+func (s *Schedule) written(n uint32) Written {
+	t := s.slots.at(n)
+	p := s.turns.strands.at(t.strand).pair
+	return Written{Lane: p.lane.name, Group: p.group.name, Size: t.octets(), Writes: t.writes()}
 }
 
 // Departure is a message that goes.
@@ -38,67 +41,81 @@ type Departure struct {
 func (s *Schedule) Prepare(c *Change) (*Prepared, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := &Prepared{slots: make([]*slot, 0, len(c.Update)+len(c.Remove))}
+	p := &Prepared{slots: make([]uint32, 0, len(c.Update)+len(c.Remove))}
 	for i := range c.Update {
 		if st := c.Update[i].State; st != RowWaiting && st != RowHeld {
 			s.back(p)
 			return nil, fmt.Errorf("queue: a row cannot be written as %s", st)
 		}
-		t, err := s.take(&c.Update[i])
+		n, err := s.take(&c.Update[i])
 		if err != nil {
 			s.back(p)
 			return nil, err
 		}
-		p.slots = append(p.slots, t)
-		p.Updated = append(p.Updated, t.written())
+		p.slots = append(p.slots, n)
+		p.Updated = append(p.Updated, s.written(n))
 	}
 	for i := range c.Remove {
-		t, err := s.take(&c.Remove[i])
+		n, err := s.take(&c.Remove[i])
 		if err != nil {
 			s.back(p)
 			return nil, err
 		}
-		p.slots = append(p.slots, t)
-		p.Removed = append(p.Removed, t.written())
+		p.slots = append(p.slots, n)
+		p.Removed = append(p.Removed, s.written(n))
 	}
-	for _, t := range p.slots[len(c.Update):] {
-		if t.message.live--; t.message.live == 0 {
-			p.Gone = append(p.Gone, Departure{ID: t.message.id, Size: t.message.size})
+	for _, n := range p.slots[len(c.Update):] {
+		if t := s.slots.at(n); s.alive(t.id, -1) == 0 {
+			p.Gone = append(p.Gone, Departure{ID: t.id.id(), Size: t.octets()})
 		}
 	}
 	return p, nil
 }
 
+// alive adds to the number of a message's rows that no change in flight removes, and
+// returns it.
+func (s *Schedule) alive(id packedID, more int) int {
+	n, ok := s.index.get(id)
+	if !ok || n&manyRows == 0 {
+		return 0 // its one row is what the change is about
+	}
+	b := s.many.at(n &^ manyRows)
+	b.live += more
+	return b.live
+}
+
 // take makes a row busy. A row that is busy already is somebody else's.
-func (s *Schedule) take(r *Row) (*slot, error) {
-	m := s.messages[r.Message]
-	if m == nil {
-		return nil, ErrStale
+func (s *Schedule) take(r *Row) (uint32, error) {
+	id, ok := r.Message.pack()
+	if !ok {
+		return 0, ErrStale
 	}
-	i, ok := m.find(r.Number)
-	if !ok || m.slots[i].busy || m.slots[i].fence != r.Fence {
-		return nil, ErrStale
+	n, ok := s.find(id, r.Number)
+	if !ok {
+		return 0, ErrStale
 	}
-	t := m.slots[i]
-	t.busy = true
-	if t.state == RowLeased {
-		s.leases.remove(int(t.place))
-	} else {
-		t.lane.rows.remove(int(t.place))
-		s.reseat(t.lane)
+	t := s.slots.at(n)
+	if t.flags&flagBusy != 0 || t.fenced() != r.Fence {
+		return 0, ErrStale
 	}
-	return t, nil
+	t.flags |= flagBusy
+	if l := s.leases[n]; l != nil {
+		s.ends.remove(endOrder{}, l.place)
+		return n, nil
+	}
+	s.turns.strands.at(t.strand).rows.remove(rowOrder{s}, int(t.place))
+	s.reseat(t.strand)
+	return n, nil
 }
 
 // back undoes take.
 func (s *Schedule) back(p *Prepared) {
-	for _, t := range p.slots {
-		t.busy = false
-		if t.state == RowLeased {
-			s.leases.push(t)
+	for _, n := range p.slots {
+		s.slots.at(n).flags &^= flagBusy
+		if l := s.leases[n]; l != nil {
+			s.ends.push(endOrder{}, l)
 		} else {
-			t.lane = s.lane(t.lane.name) // an empty lane was forgotten
-			s.wait(t)
+			s.wait(n)
 		}
 	}
 }
@@ -107,8 +124,8 @@ func (s *Schedule) back(p *Prepared) {
 func (s *Schedule) Abort(c *Change, p *Prepared) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, t := range p.slots[len(c.Update):] {
-		t.message.live++
+	for _, n := range p.slots[len(c.Update):] {
+		s.alive(s.slots.at(n).id, +1)
 	}
 	s.back(p)
 }
@@ -117,34 +134,48 @@ func (s *Schedule) Abort(c *Change, p *Prepared) {
 func (s *Schedule) Apply(c *Change, p *Prepared) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, t := range p.slots {
-		if t.state == RowLeased {
-			s.unlease(t)
+	for i, n := range p.slots {
+		t := s.slots.at(n)
+		if l := s.leases[n]; l != nil {
+			s.unlease(n, i >= len(c.Update) || time.Since(l.begun) < slowLease)
 		}
-		s.unage(t)
+		s.ages.remove(t.state(), t.id, t.octets())
 		if i >= len(c.Update) {
-			s.drop(t)
+			s.drop(n)
 			continue
 		}
 		r := &c.Update[i]
 		s.fence++
-		t.busy, t.fence, t.due, t.state = false, s.fence, nanos(r.Due), r.State
-		t.writes++
-		s.age(t)
-		t.lane = s.lane(t.lane.name)
-		s.wait(t)
+		t.setFence(s.fence)
+		t.due = nanos(r.Due)
+		t.flags = slotFlags(min(t.writes()+1, maxWrites)) * flagWrites
+		if r.State == RowHeld {
+			t.flags |= flagHeld
+		}
+		s.ages.add(t.state(), t.id, t.octets())
+		s.wait(n)
 	}
 }
 
 // drop forgets a slot that is in no heap.
-func (s *Schedule) drop(t *slot) {
-	m := t.message
-	i, _ := m.find(int(t.number))
-	m.slots = slices.Delete(m.slots, i, i+1)
-	if len(m.slots) == 0 {
-		delete(s.messages, m.id)
+func (s *Schedule) drop(n uint32) {
+	t := s.slots.at(n)
+	strand := t.strand
+	if first, _ := s.index.get(t.id); first&manyRows == 0 {
+		s.index.remove(t.id)
+	} else {
+		m := first &^ manyRows
+		b := s.many.at(m)
+		if len(b.slots) == 1 {
+			s.index.remove(t.id)
+			s.many.drop(m)
+		} else {
+			i, _ := s.search(b.slots, int(t.number))
+			b.slots = slices.Delete(b.slots, i, i+1)
+		}
 	}
-	s.reseat(t.lane)
+	s.slots.drop(n)
+	s.leave(strand)
 }
 
 // Check reports what is wrong with an insertion's ID and rows, for a store.

@@ -54,8 +54,10 @@
 //     envelope is looked at. During a pause (Options.Paused) nobody looks: what expires
 //     meanwhile is given up, without another try, when the pause ends.
 //  5. No notice about a notice; NOTIFY is kept (RFC 3461 4.1, RFC 5321 4.5.5).
-//  6. Lanes take turns, so one domain cannot hold up another; PerLane bounds what
-//     one domain can hold.
+//  6. Credentials and streams take turns, and within each its lanes: neither who sends
+//     much nor a domain that is slow holds up others. One of them alone gets three of
+//     four workers, so there is one for who comes next. PerLane bounds what one
+//     domain can hold, and a domain that lets couriers wait in vain gets one at a time.
 //  7. Run sleeps when there is nothing to do.
 //  8. When ctx ends, what couriers in flight report is still written.
 //

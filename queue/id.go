@@ -22,15 +22,61 @@ func NewID(now time.Time) ID {
 	var raw [16]byte
 	binary.BigEndian.PutUint64(raw[:8], uint64(now.UnixMilli())<<16)
 	rand.Read(raw[6:]) // never fails, see its documentation
-	hi, lo := binary.BigEndian.Uint64(raw[:8]), binary.BigEndian.Uint64(raw[8:])
+	return packedID{binary.BigEndian.Uint64(raw[:8]), binary.BigEndian.Uint64(raw[8:])}.id()
+}
+
+// packedID is an ID in 16 octets, in the same order: the first character has 3 bits.
+type packedID struct{ hi, lo uint64 }
+
+// pack packs an ID. It reports false for one that ParseID refuses.
+func (id ID) pack() (p packedID, ok bool) {
+	if len(id) != idLength || id[0] > '7' {
+		return p, false
+	}
+	for i := range idLength {
+		n := idDigit(id[i])
+		if n > 31 {
+			return packedID{}, false
+		}
+		p.hi = p.hi<<5 | p.lo>>59
+		p.lo = p.lo<<5 | n
+	}
+	return p, true
+}
+
+// idDigit is the value of a character of an ID; above 31 when it is none.
+func idDigit(c byte) uint64 {
+	switch {
+	case c >= '0' && c <= '9':
+		return uint64(c - '0')
+	case c >= 'A' && c <= 'H':
+		return uint64(c-'A') + 10
+	case c == 'J' || c == 'K':
+		return uint64(c-'J') + 18
+	case c == 'M' || c == 'N':
+		return uint64(c-'M') + 20
+	case c >= 'P' && c <= 'T':
+		return uint64(c-'P') + 22
+	case c >= 'V' && c <= 'Z':
+		return uint64(c-'V') + 27
+	}
+	return 99
+}
+
+func (p packedID) id() ID {
 	var id [idLength]byte
 	for i := idLength - 1; i >= 0; i-- {
-		id[i] = idAlphabet[lo&31]
-		lo = lo>>5 | hi<<59
-		hi >>= 5
+		id[i] = idAlphabet[p.lo&31]
+		p.lo = p.lo>>5 | p.hi<<59
+		p.hi >>= 5
 	}
 	return ID(id[:])
 }
+
+// millis is when the ID was made, in milliseconds since 1970.
+func (p packedID) millis() int64 { return int64(p.hi >> 16) }
+
+func (p packedID) less(q packedID) bool { return p.hi < q.hi || p.hi == q.hi && p.lo < q.lo }
 
 // ParseID reads a message ID.
 func ParseID(s string) (ID, error) {

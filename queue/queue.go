@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -189,10 +190,12 @@ func (q *Queue) insertion(d *Draft) (*Insertion, *Message, int, error) {
 	}
 	in := &Insertion{ID: m.ID, Rows: make([]Row, len(envelopes))}
 	var all []JournalRecipient
+	group := fairnessClass(&m)
 	for i := range envelopes {
 		if in.Rows[i], err = row(&envelopes[i], now, i); err != nil {
 			return nil, nil, 0, err
 		}
+		in.Rows[i].Group = group
 		for _, r := range envelopes[i].Recipients {
 			all = append(all, JournalRecipient{Number: len(all), Address: r.Address})
 		}
@@ -239,6 +242,19 @@ func split(id ID, recipients []Recipient, now time.Time) ([]Envelope, error) {
 		list[i].Recipients = append(list[i].Recipients, r)
 	}
 	return list, nil
+}
+
+// fairnessClass is whose turn a message takes: that of its credential and stream.
+// Without a credential it is the listener's, so notices have a turn of their own. A store
+// keeps it in the clear, so it is a short hash, not a name; should two be equal,
+// they share a turn.
+func fairnessClass(m *Message) string {
+	who := "c" + m.Credential
+	if m.Credential == "" {
+		who = "l" + m.Listener
+	}
+	sum := sha256.Sum256([]byte(who + "\x00" + m.Stream))
+	return string(sum[:8])
 }
 
 // row makes an envelope ready for the store.

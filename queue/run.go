@@ -22,6 +22,10 @@ const (
 	claimRetry   = time.Second      // after an error of the store
 	commitRetry  = 30 * time.Second // how long a result that cannot be written is kept
 	originalSize = 64 << 10         // of Notice.Original, in octets
+	// groupShare: one group alone gets three of four workers, two get six of seven.
+	// What is left is for a group that has nothing in delivery yet.
+	groupShare = 3
+	laneTrial  = 2 // couriers for a domain that has not answered yet
 )
 
 // rowKey names a row.
@@ -55,7 +59,7 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 		if room := cap(free) - len(free); room > 0 && !paused {
 			now, o := time.Now(), q.tuned.Load()
 			rows, at, err := q.store.Claim(ctx, ClaimQuery{
-				Now: now, Until: now.Add(o.AttemptLimit + leaseMargin), Limit: room, PerLane: o.PerLane,
+				Now: now, Until: now.Add(o.AttemptLimit + leaseMargin), Limit: room, PerLane: o.PerLane, Share: groupShare, Trial: laneTrial,
 			})
 			for i := range rows {
 				f := q.takeOff(&rows[i])
@@ -201,7 +205,7 @@ func (q *Queue) commit(ctx context.Context, r *Row, t *trial, s *settlement) err
 	if err != nil {
 		return err
 	}
-	next.Lane, next.Fence = r.Lane, r.Fence
+	next.Lane, next.Group, next.Fence = r.Lane, r.Group, r.Fence
 	if s.done {
 		change.Remove = []Row{next}
 	} else {

@@ -7,112 +7,129 @@ import (
 )
 
 // Schedule is the index that a store for one process keeps in memory: which row is
-// due when, in which lane, under whose lease. It knows nothing of bodies and records.
-// A store fills it at open with what is on disk and then tells it of every step
+// due when, in which lane and group, under whose lease. It knows nothing of bodies and
+// records. A store fills it at open with what is on disk and then tells it of every step
 // AFTER the step is durable; rows that are being written are nobody's meanwhile.
 // All methods are safe for concurrent use; all are O(log n) per row.
 //
-// Lanes take turns: each lane with something due is served one row per round. In a
-// lane the order is by due time, then by ID.
+// Groups take turns, and within a group its lanes: see turn.go. What a group has in
+// one lane goes by due time, then by ID.
+//
+// It is made to hold a million rows: about 65 octets for each, in slabs without
+// pointers, nothing at all for a message that has one row.
 type Schedule struct {
 	mu       sync.Mutex
-	messages map[ID]*booked
-	lanes    map[string]*lane
-	ready    []*lane           // take turns; first is next. May hold lanes that are not ready any more
-	timed    heap[*lane]       // by the due time of the first row
-	leases   heap[*slot]       // by end
-	ages     [RowHeld + 1]ages // by state
-	fence    uint64            // last fence given
-	perLane  int               // of the last Claim: lanes are parked by it
+	slots    slab[slot]
+	index    table        // of messages: the slot, or manyRows and a number of many
+	many     slab[booked] // messages with more than one row
+	reserved map[packedID]struct{}
+	leases   map[uint32]*lease // by slot
+	ends     heap[*lease]      // by end; those that no change in flight touches
+	ages     ages
+	turns    turns
+	fence    uint64 // last fence given
 }
 
-// booked is a message: nil slots while its body is being written.
-type booked struct {
-	id    ID
-	size  int64
-	live  int // rows that no change in flight removes
-	slots []*slot
-}
-
-// slot is a row without its data. Times are Unix nanoseconds.
+// slot is a row without its data.
 type slot struct {
-	message *booked
-	lane    *lane
-	due     int64
-	until   int64
-	fence   uint64
+	id      packedID
+	due     int64 // Unix nanoseconds
+	fence   uint32
+	size    uint32
 	number  int32
-	place   int32 // in the lane's rows or in leases; -1: in neither
-	age     int32 // in ages[state]
-	writes  int32
-	state   RowState
-	before  RowState // state under the lease: waiting or held
-	busy    bool     // a change with this row is being written
+	strand  uint32
+	place   int32  // in the strand's rows; -1: leased or busy
+	fenceHi uint16 // the fence has 48 bits, the size 40
+	sizeHi  uint8
+	flags   slotFlags
 }
 
-// lane is the rows of one domain.
-type lane struct {
-	name   string
-	rows   heap[*slot] // not leased, not busy; by due time
-	leased int
-	place  int // in Schedule.timed
-	at     seat
-}
-
-// seat is where a lane is.
-type seat uint8
+// slotFlags are a row's state; the bits above are how often it was written.
+type slotFlags uint8
 
 const (
-	seatNone   seat = iota // nothing to claim
-	seatTimed              // in Schedule.timed
-	seatReady              // in Schedule.ready
-	seatParked             // due, and at its limit of leases
+	flagHeld   slotFlags = 1 << iota // held, also under a lease
+	flagLeased                       // has an entry in Schedule.leases
+	flagBusy                         // a change with this row is being written
+	flagWrites                       // one time
 )
 
-// ages counts the rows of one state, oldest first.
-type ages struct {
-	rows  heap[*slot]
-	bytes int64
+// maxWrites is where the count ends: what matters is whether it is more than one.
+const maxWrites = int(^slotFlags(0) / flagWrites)
+
+const maxSize = 1<<40 - 1 // of a body: a tebibyte
+
+// manyRows marks a number of Schedule.index that is one of Schedule.many.
+const manyRows = 1 << 31
+
+// booked is a message that has, or had, more than one row.
+type booked struct {
+	slots []uint32 // by number
+	live  int      // rows that no change in flight removes
+}
+
+// lease is a leased row.
+type lease struct {
+	slot  uint32
+	place int // in Schedule.ends
+	until int64
+	begun time.Time // by the clock, not by ClaimQuery.Now
 }
 
 // NewSchedule returns an empty schedule.
 func NewSchedule() *Schedule {
 	s := &Schedule{
-		messages: make(map[ID]*booked),
-		lanes:    make(map[string]*lane),
-		timed: heap[*lane]{
-			less:  func(a, b *lane) bool { return a.rows.items[0].due < b.rows.items[0].due },
-			moved: func(l *lane, place int) { l.place = place },
-		},
-		leases: heap[*slot]{
-			less:  func(a, b *slot) bool { return a.until < b.until },
-			moved: func(t *slot, place int) { t.place = int32(place) },
-		},
+		reserved: make(map[packedID]struct{}),
+		leases:   make(map[uint32]*lease),
+		ages:     ages{spans: make(map[int64]*[RowHeld + 1]int32)},
+		turns:    newTurns(),
 	}
-	for i := range s.ages {
-		s.ages[i].rows = heap[*slot]{
-			less:  func(a, b *slot) bool { return a.message.id < b.message.id },
-			moved: func(t *slot, place int) { t.age = int32(place) },
+	s.index.id = func(n uint32) packedID {
+		if n&manyRows != 0 {
+			n = s.many.at(n &^ manyRows).slots[0]
 		}
+		return s.slots.at(n).id
 	}
 	return s
 }
+
+// rowOrder sorts the rows of a strand.
+type rowOrder struct{ s *Schedule }
+
+func (o rowOrder) less(a, b uint32) bool {
+	x, y := o.s.slots.at(a), o.s.slots.at(b)
+	return x.due < y.due || x.due == y.due && x.id.less(y.id)
+}
+
+func (o rowOrder) moved(n uint32, place int) { o.s.slots.at(n).place = int32(place) }
+
+// endOrder sorts the leases.
+type endOrder struct{}
+
+func (endOrder) less(a, b *lease) bool     { return a.until < b.until }
+func (endOrder) moved(l *lease, place int) { l.place = place }
 
 // Booking is a row as a store puts it into a schedule.
 type Booking struct {
 	Row    Row
 	Size   int64 // of the message's body, in octets
-	Writes int   // how often the row was written
+	Writes int   // how often the row was written; more than 31 count as 31
 }
 
 // Reserve takes the ID for an insertion that is under way. ErrExists when it is taken.
 func (s *Schedule) Reserve(id ID) error {
+	p, ok := id.pack()
+	if !ok {
+		_, err := ParseID(string(id))
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.messages[id] != nil {
+	_, taken := s.reserved[p]
+	if _, there := s.index.get(p); there || taken {
 		return ErrExists
 	}
-	s.messages[id] = &booked{id: id}
+	s.reserved[p] = struct{}{}
 	return nil
 }
 
@@ -120,211 +137,145 @@ func (s *Schedule) Reserve(id ID) error {
 func (s *Schedule) Cancel(id ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m := s.messages[id]; m != nil && len(m.slots) == 0 {
-		delete(s.messages, id)
+	if p, ok := id.pack(); ok {
+		delete(s.reserved, p)
 	}
 }
 
-// Add puts rows that are on disk into the schedule.
+// Add puts rows that are on disk into the schedule. A row of an ID that ParseID
+// refuses has no place in it.
 func (s *Schedule) Add(rows ...Booking) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, b := range rows {
-		m := s.messages[b.Row.Message]
-		if m == nil {
-			m = &booked{id: b.Row.Message}
-			s.messages[m.id] = m
+	for i := range rows {
+		b := &rows[i]
+		id, ok := b.Row.Message.pack()
+		if !ok {
+			continue
 		}
-		m.size = b.Size
-		m.live++
+		delete(s.reserved, id)
+		n := s.slots.add()
+		t := s.slots.at(n)
+		*t = slot{id: id, due: nanos(b.Row.Due), number: int32(b.Row.Number), place: -1}
+		size := min(max(b.Size, 0), maxSize)
+		t.size, t.sizeHi = uint32(size), uint8(size>>32)
+		t.flags = slotFlags(min(max(b.Writes, 0), maxWrites)) * flagWrites
+		if b.Row.State == RowHeld {
+			t.flags |= flagHeld
+		}
+		t.setFence(b.Row.Fence)
 		s.fence = max(s.fence, b.Row.Fence)
-		t := &slot{
-			message: m, lane: s.lane(b.Row.Lane), due: nanos(b.Row.Due), fence: b.Row.Fence,
-			number: int32(b.Row.Number), writes: int32(b.Writes), state: b.Row.State, place: -1,
-		}
-		i, _ := m.find(b.Row.Number)
-		m.slots = slices.Insert(m.slots, i, t)
-		s.age(t)
-		s.wait(t)
+		t.strand = s.turns.join(b.Row.Group, b.Row.Lane)
+		s.enter(id, n)
+		s.ages.add(t.state(), id, t.octets())
+		s.wait(n)
 	}
 }
 
-func (s *Schedule) lane(name string) *lane {
-	l := s.lanes[name]
-	if l == nil {
-		l = &lane{name: name, place: -1, rows: heap[*slot]{
-			less: func(a, b *slot) bool {
-				if a.due != b.due {
-					return a.due < b.due
-				}
-				return a.message.id < b.message.id
-			},
-			moved: func(t *slot, place int) { t.place = int32(place) },
-		}}
-		s.lanes[name] = l
-	}
-	return l
-}
-
-// find returns where the row number n is, or belongs.
-func (m *booked) find(n int) (int, bool) {
-	return slices.BinarySearchFunc(m.slots, n, func(t *slot, n int) int { return int(t.number) - n })
-}
-
-// age counts the slot under its state; unage takes it out, before the state changes.
-func (s *Schedule) age(t *slot) {
-	a := &s.ages[t.state]
-	a.rows.push(t)
-	a.bytes += t.message.size
-}
-
-func (s *Schedule) unage(t *slot) {
-	a := &s.ages[t.state]
-	a.rows.remove(int(t.age))
-	a.bytes -= t.message.size
-}
-
-// wait puts a slot that is not leased into its lane.
-func (s *Schedule) wait(t *slot) {
-	t.lane.rows.push(t)
-	s.reseat(t.lane)
-}
-
-// reseat puts a lane where it belongs after its rows or leases have changed. A
-// ready lane stays in the line: Claim looks again when its turn comes.
-func (s *Schedule) reseat(l *lane) {
-	empty := len(l.rows.items) == 0
-	switch l.at {
-	case seatReady:
-		return
-	case seatTimed:
-		if !empty {
-			s.timed.fix(l.place)
-			return
-		}
-		s.timed.remove(l.place)
-	case seatNone, seatParked:
-		if !empty {
-			s.timed.push(l)
-			l.at = seatTimed
-			return
-		}
-	}
-	l.at = seatNone
-	// A busy row may still point to a lane that was forgotten and made anew.
-	if l.leased == 0 && s.lanes[l.name] == l {
-		delete(s.lanes, l.name)
-	}
-}
-
-// unlease ends a slot's lease; it is in neither heap then.
-func (s *Schedule) unlease(t *slot) {
-	if t.place >= 0 {
-		s.leases.remove(int(t.place))
-	}
-	s.unage(t)
-	t.state = t.before
-	s.age(t)
-	t.lane.leased--
-}
-
-// Claim leases due rows: see Store.Claim. The rows have no data.
-func (s *Schedule) Claim(q ClaimQuery) (rows []Row, next time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := nanos(q.Now)
-	if s.perLane != q.PerLane {
-		s.perLane = q.PerLane
-		for _, l := range s.lanes {
-			s.reseat(l) // parked ones get in line again
-		}
-	}
-	for {
-		t, ok := s.leases.top()
-		if !ok || t.until > now {
-			break
-		}
-		s.unlease(t)
-		s.wait(t)
-	}
-	for {
-		l, ok := s.timed.top()
-		if !ok || l.rows.items[0].due > now {
-			break
-		}
-		s.timed.remove(l.place)
-		l.at = seatReady
-		s.ready = append(s.ready, l)
-	}
-	for s.turn(now, q.PerLane) && len(rows) < q.Limit {
-		l := s.ready[0]
-		rows = append(rows, s.lease(l, nanos(q.Until)))
-		s.ready[0] = nil
-		s.ready = append(s.ready[1:], l)
-	}
-	return rows, s.next(q.Now)
-}
-
-// turn takes lanes out of the line that cannot be served, and reports whether the
-// first one can.
-func (s *Schedule) turn(now int64, perLane int) bool {
-	for len(s.ready) > 0 {
-		l := s.ready[0]
-		due := len(l.rows.items) > 0 && l.rows.items[0].due <= now
-		full := perLane > 0 && l.leased >= perLane
-		if due && !full {
-			return true
-		}
-		s.ready[0] = nil
-		s.ready = s.ready[1:]
-		if l.at = seatNone; due {
-			l.at = seatParked // until one of its leases ends
-		} else {
-			s.reseat(l)
-		}
-	}
-	return false
-}
-
-func (s *Schedule) lease(l *lane, until int64) Row {
-	t := l.rows.items[0]
-	l.rows.remove(0)
-	l.leased++
-	s.unage(t)
-	t.before, t.state, t.until = t.state, RowLeased, until
-	s.age(t)
-	s.fence++
-	t.fence = s.fence
-	s.leases.push(t)
-	return t.row()
-}
-
-// next is when something can be claimed without a change before.
-func (s *Schedule) next(now time.Time) time.Time {
-	if len(s.ready) > 0 {
-		return now
-	}
-	var at int64
-	l, ok := s.timed.top()
-	if ok {
-		at = l.rows.items[0].due
-	}
-	if t, leased := s.leases.top(); leased && (!ok || t.until < at) {
-		at, ok = t.until, true
-	}
+// enter lists a slot under its message.
+func (s *Schedule) enter(id packedID, n uint32) {
+	first, ok := s.index.put(id, n)
 	if !ok {
-		return time.Time{}
+		return
 	}
-	return time.Unix(0, at).UTC()
+	m := first &^ manyRows
+	if first&manyRows == 0 {
+		m = s.many.add()
+		*s.many.at(m) = booked{slots: []uint32{first}, live: 1}
+		s.index.change(id, m|manyRows)
+	}
+	b := s.many.at(m)
+	i, _ := s.search(b.slots, int(s.slots.at(n).number))
+	b.slots = slices.Insert(b.slots, i, n)
+	b.live++
 }
 
-func (t *slot) row() Row {
-	r := Row{
-		Message: t.message.id, Number: int(t.number), Lane: t.lane.name,
-		Due: instant(t.due), State: t.state, Fence: t.fence,
+// search returns where the row with that number is in a list, or belongs.
+func (s *Schedule) search(list []uint32, number int) (int, bool) {
+	return slices.BinarySearchFunc(list, number, func(n uint32, number int) int { return int(s.slots.at(n).number) - number })
+}
+
+// find returns the slot of a row.
+func (s *Schedule) find(id packedID, number int) (n uint32, ok bool) {
+	n, ok = s.index.get(id)
+	if !ok {
+		return 0, false
 	}
-	if t.state == RowLeased {
-		r.Until = instant(t.until)
+	if n&manyRows == 0 {
+		return n, int(s.slots.at(n).number) == number
+	}
+	list := s.many.at(n &^ manyRows).slots
+	i, ok := s.search(list, number)
+	if !ok {
+		return 0, false
+	}
+	return list[i], true
+}
+
+// wait puts a slot that is neither leased nor busy into its strand.
+func (s *Schedule) wait(n uint32) {
+	st := s.turns.strands.at(s.slots.at(n).strand)
+	st.rows.push(rowOrder{s}, n)
+	if st.rows.items[0] == n {
+		s.reseat(s.slots.at(n).strand) // the strand begins with it
+	}
+}
+
+// unlease ends a slot's lease, which was worth its time or was not.
+func (s *Schedule) unlease(n uint32, good bool) {
+	l := s.leases[n]
+	if l.place >= 0 {
+		s.ends.remove(endOrder{}, l.place)
+	}
+	delete(s.leases, n)
+	t := s.slots.at(n)
+	s.ages.remove(RowLeased, t.id, t.octets())
+	t.flags &^= flagLeased
+	s.ages.add(t.state(), t.id, t.octets())
+	s.ended(t.strand, good)
+}
+
+// lease leases the first row of a strand.
+func (s *Schedule) lease(strand uint32, until int64, begun time.Time) Row {
+	st := s.turns.strands.at(strand)
+	n := st.rows.items[0]
+	st.rows.remove(rowOrder{s}, 0)
+	t := s.slots.at(n)
+	s.ages.remove(t.state(), t.id, t.octets())
+	t.flags |= flagLeased
+	s.ages.add(RowLeased, t.id, t.octets())
+	s.fence++
+	t.setFence(s.fence)
+	l := &lease{slot: n, until: until, begun: begun}
+	s.leases[n] = l
+	s.ends.push(endOrder{}, l)
+	return s.row(n)
+}
+
+func (t *slot) state() RowState {
+	switch {
+	case t.flags&flagLeased != 0:
+		return RowLeased
+	case t.flags&flagHeld != 0:
+		return RowHeld
+	}
+	return RowWaiting
+}
+
+func (t *slot) setFence(n uint64) { t.fence, t.fenceHi = uint32(n), uint16(n>>32) }
+func (t *slot) fenced() uint64    { return uint64(t.fenceHi)<<32 | uint64(t.fence) }
+func (t *slot) octets() int64     { return int64(t.sizeHi)<<32 | int64(t.size) }
+func (t *slot) writes() int       { return int(t.flags / flagWrites) }
+
+func (s *Schedule) row(n uint32) Row {
+	t := s.slots.at(n)
+	st := s.turns.strands.at(t.strand)
+	r := Row{
+		Message: t.id.id(), Number: int(t.number), Lane: st.lane.name, Group: st.group.name,
+		Due: instant(t.due), State: t.state(), Fence: t.fenced(),
+	}
+	if r.State == RowLeased {
+		r.Until = instant(s.leases[n].until)
 	}
 	return r
 }
@@ -332,73 +283,88 @@ func (t *slot) row() Row {
 // Fill sets a row's state, due time, lease and fence to what they are now. It
 // reports false for a row that is not in the schedule.
 func (s *Schedule) Fill(r *Row) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := s.messages[r.Message]
-	if m == nil {
-		return false
-	}
-	i, ok := m.find(r.Number)
+	id, ok := r.Message.pack()
 	if !ok {
 		return false
 	}
-	now := m.slots[i].row()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, ok := s.find(id, r.Number)
+	if !ok {
+		return false
+	}
+	now := s.row(n)
 	now.Data, now.Record = r.Data, r.Record
 	*r = now
 	return true
 }
 
 // Rows returns a message's rows by number, without data; nil when there is none.
-func (s *Schedule) Rows(id ID) []Row {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := s.messages[id]
-	if m == nil {
+func (s *Schedule) Rows(id ID) (rows []Row) {
+	p, ok := id.pack()
+	if !ok {
 		return nil
 	}
-	var rows []Row
-	for _, t := range m.slots {
-		rows = append(rows, t.row())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, ok := s.index.get(p)
+	switch {
+	case !ok:
+		return nil
+	case n&manyRows == 0:
+		return []Row{s.row(n)}
+	}
+	for _, n := range s.many.at(n &^ manyRows).slots {
+		rows = append(rows, s.row(n))
 	}
 	return rows
 }
 
-// First is the lowest message ID with rows, "" when there is none: a lower bound for
-// scans, which then need not walk over what was removed.
+// First is a message ID that none with rows is below, "" when there is none: a lower
+// bound for scans, which then need not walk over what was removed.
 func (s *Schedule) First() ID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var first ID
-	for i := range s.ages {
-		if t, ok := s.ages[i].rows.top(); ok && (first == "" || t.message.id < first) {
-			first = t.message.id
+	first, some := int64(0), false
+	for state := RowWaiting; state <= RowHeld; state++ {
+		if at, ok := s.ages.oldest(state); ok && (!some || at < first) {
+			first, some = at, true
 		}
 	}
-	return first
+	if !some {
+		return ""
+	}
+	return packedID{hi: uint64(first) << 16}.id()
 }
 
 // Size is the size of a message's body. ErrNotFound when there is none.
 func (s *Schedule) Size(id ID) (int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := s.messages[id]
-	if m == nil || len(m.slots) == 0 {
+	p, ok := id.pack()
+	if !ok {
 		return 0, ErrNotFound
 	}
-	return m.size, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, ok := s.index.get(p)
+	if !ok {
+		return 0, ErrNotFound
+	}
+	if n&manyRows != 0 {
+		n = s.many.at(n &^ manyRows).slots[0]
+	}
+	return s.slots.at(n).octets(), nil
 }
 
-// Stats counts rows by state, in O(1).
+// Stats counts rows by state, cheaply.
 func (s *Schedule) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := Stats{Envelopes: make(map[string]int), Bytes: make(map[string]int64), Oldest: make(map[string]time.Time)}
 	for state := RowWaiting; state <= RowHeld; state++ {
-		a := &s.ages[state]
-		st.Envelopes[state.String()] = len(a.rows.items)
-		st.Bytes[state.String()] = a.bytes
-		if t, ok := a.rows.top(); ok {
-			st.Oldest[state.String()] = t.message.id.Time()
+		st.Envelopes[state.String()] = s.ages.count[state]
+		st.Bytes[state.String()] = s.ages.bytes[state]
+		if at, ok := s.ages.oldest(state); ok {
+			st.Oldest[state.String()] = time.UnixMilli(at).UTC()
 		}
 	}
 	return st

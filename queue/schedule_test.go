@@ -10,24 +10,28 @@ import (
 	"time"
 )
 
+type heapItem struct{ key, place int }
+
+type heapOrder struct{}
+
+func (heapOrder) less(a, b *heapItem) bool     { return a.key < b.key }
+func (heapOrder) moved(i *heapItem, place int) { i.place = place }
+
 func TestHeap(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
-	type item struct{ key, place int }
-	h := heap[*item]{
-		less:  func(a, b *item) bool { return a.key < b.key },
-		moved: func(i *item, place int) { i.place = place },
-	}
-	var all []*item
+	var h heap[*heapItem]
+	var o heapOrder
+	var all []*heapItem
 	for range 5000 {
 		switch k := rng.IntN(4); {
 		case k < 2 || len(all) == 0:
-			i := &item{key: rng.IntN(100)}
+			i := &heapItem{key: rng.IntN(100)}
 			all = append(all, i)
-			h.push(i)
+			h.push(o, i)
 		case k == 2:
 			n := rng.IntN(len(all))
-			h.remove(all[n].place)
+			h.remove(o, all[n].place)
 			if all[n].place != -1 {
 				t.Fatal("a removed item has a place")
 			}
@@ -35,7 +39,7 @@ func TestHeap(t *testing.T) {
 		default:
 			i := all[rng.IntN(len(all))]
 			i.key = rng.IntN(100)
-			h.fix(i.place)
+			h.fix(o, i.place)
 		}
 		top, ok := h.top()
 		if ok != (len(all) > 0) {
@@ -46,6 +50,105 @@ func TestHeap(t *testing.T) {
 				t.Fatalf("item %+v is not in its place, or below the top %+v", i, top)
 			}
 		}
+	}
+}
+
+// The table of IDs agrees with a map, and an ID that was packed is the same.
+func TestTable(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(3, 4))
+	var ids slab[packedID]
+	tab := table{id: func(n uint32) packedID { return *ids.at(n) }}
+	there := make(map[packedID]uint32)
+	var order []packedID
+	most := 0
+	for round := range 40_000 {
+		// It grows, shrinks to nothing, and grows again.
+		if grow := round/10_000%2 == 0; rng.IntN(10) < 8 == grow {
+			name := NewID(time.UnixMilli(rng.Int64N(1 << 47)))
+			id, ok := name.pack()
+			if !ok || id.id() != name || id.millis() != name.Time().UnixMilli() {
+				t.Fatalf("%s is packed as %v", name, id)
+			}
+			if rng.IntN(2) == 0 {
+				id.lo = rng.Uint64N(64) // many with the same home
+			}
+			n := ids.add()
+			*ids.at(n) = id
+			if before, ok := tab.put(id, n); ok {
+				if want, is := there[id]; !is || before != want {
+					t.Fatalf("%v had %d, want %d (%v)", id, before, want, is)
+				}
+				ids.drop(n)
+				continue
+			}
+			there[id] = n
+			order = append(order, id)
+			most = max(most, len(order))
+		} else if len(order) > 0 {
+			i := rng.IntN(len(order))
+			id := order[i]
+			order = slices.Delete(order, i, i+1)
+			tab.remove(id)
+			ids.drop(there[id])
+			delete(there, id)
+			if _, ok := tab.get(id); ok {
+				t.Fatal("a removed ID is there")
+			}
+		}
+		if round%500 == 0 {
+			for id, n := range there {
+				if got, ok := tab.get(id); !ok || got != n || *ids.at(n) != id {
+					t.Fatalf("%v has %d, %v, want %d", id, got, ok, n)
+				}
+			}
+		}
+		if tab.count != len(there) || ids.len() != len(there) {
+			t.Fatalf("%d in the table, %d in the slab, want %d", tab.count, ids.len(), len(there))
+		}
+	}
+	if most < 2000 || len(tab.cells) > 16*max(len(there), tableSize) {
+		t.Errorf("at most %d IDs; %d are left in %d cells", most, len(there), len(tab.cells))
+	}
+	for _, bad := range []ID{"", "x", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "0000000000000000000000000I", "0000000000000000000000000/"} {
+		if _, ok := bad.pack(); ok {
+			t.Errorf("%q was packed", bad)
+		}
+	}
+}
+
+// Of one message with many rows each is found, and the last one takes the message along.
+func TestScheduleManyRows(t *testing.T) {
+	t.Parallel()
+	s, now := NewSchedule(), time.Unix(1_800_000_000, 0)
+	id, other := NewID(now), NewID(now)
+	for _, n := range rand.Perm(200) {
+		s.Add(Booking{Row: Row{Message: id, Number: n, Lane: fmt.Sprint(n % 50), Group: "g", Due: now, State: RowWaiting}, Size: 1 << 33, Writes: 1})
+	}
+	s.Add(Booking{Row: Row{Message: other, Number: 7, Lane: "1", Due: now.Add(time.Hour), State: RowHeld}, Size: 3, Writes: 40})
+	if size, err := s.Size(id); size != 1<<33 || err != nil {
+		t.Errorf("size %d, %v", size, err)
+	}
+	if rows := s.Rows(id); len(rows) != 200 || rows[123].Number != 123 || rows[123].Lane != "23" || rows[123].Group != "g" {
+		t.Fatalf("%d rows", len(rows))
+	}
+	for _, n := range rand.Perm(200) {
+		r := Row{Message: id, Number: n}
+		if !s.Fill(&r) {
+			t.Fatalf("row %d is not there", n)
+		}
+		c := &Change{Remove: []Row{r}}
+		p, err := s.Prepare(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := len(s.Rows(id)) == 1; last != (len(p.Gone) == 1) || p.Removed[0].Writes != 1 {
+			t.Fatalf("gone %v, removed %v", p.Gone, p.Removed)
+		}
+		s.Apply(c, p)
+	}
+	if s.Rows(id) != nil || len(s.Rows(other)) != 1 {
+		t.Error("the wrong rows are left")
 	}
 }
 
@@ -66,11 +169,11 @@ func TestScheduleForgets(t *testing.T) {
 			continue
 		}
 		for n := range 1 + i%3 {
-			s.Add(Booking{Row: Row{Message: id, Number: n, Lane: fmt.Sprint(i % 7), Due: now, State: RowWaiting}, Size: 10})
+			s.Add(Booking{Row: Row{Message: id, Number: n, Lane: fmt.Sprint(i % 7), Group: fmt.Sprint(i % 3), Due: now, State: RowWaiting}, Size: 10})
 		}
 	}
 	for round := 0; ; round++ {
-		rows, next := s.Claim(ClaimQuery{Now: now, Until: now.Add(time.Minute), Limit: 7, PerLane: 2})
+		rows, next := s.Claim(ClaimQuery{Now: now, Until: now.Add(time.Minute), Limit: 7, PerLane: 2, Share: round % 4, Trial: round / 8 % 3})
 		if len(rows) == 0 {
 			if !next.IsZero() {
 				t.Errorf("nothing is left, and next is %v", next)
@@ -99,8 +202,10 @@ func TestScheduleForgets(t *testing.T) {
 		}
 		s.Apply(c, p)
 	}
-	if len(s.messages)+len(s.lanes)+len(s.ready)+len(s.timed.items)+len(s.leases.items) != 0 || s.First() != "" {
-		t.Errorf("left: %d messages, %d lanes, %d ready, %d timed, %d leases", len(s.messages), len(s.lanes), len(s.ready), len(s.timed.items), len(s.leases.items))
+	t0 := &s.turns
+	if n := s.slots.len() + s.many.len() + s.index.count + len(s.reserved) + len(s.leases) + len(s.ends.items) + len(s.ages.spans) +
+		t0.strands.len() + len(t0.by) + len(t0.groups) + len(t0.lanes) + len(t0.ready) + len(t0.timed.items); n != 0 || s.First() != "" {
+		t.Errorf("%d things are left in %+v", n, s)
 	}
 	for state, n := range s.Stats().Envelopes {
 		if n != 0 || s.Stats().Bytes[state] != 0 {

@@ -16,9 +16,10 @@ type Store interface {
 	// entry in one atomic, synced step. nil is the instant of acceptance. When the
 	// body's reader or Finish fails, nothing stays, and the error is returned as it is.
 	Insert(ctx context.Context, in *Insertion) error
-	// Claim leases up to q.Limit due rows, fair over lanes, none over q.PerLane
-	// leased in one lane. A lease that ran out counts as no lease. next is when
-	// something more can be claimed without a Commit or Insert before (zero: never).
+	// Claim leases up to q.Limit due rows: groups take turns, and within a group its
+	// lanes. None over q.PerLane leased in one lane, or over a group's share. A lease that
+	// ran out counts as no lease. next is when something more can be claimed with the same
+	// query without a Commit or Insert before (zero: never).
 	Claim(ctx context.Context, q ClaimQuery) (rows []Row, next time.Time, err error)
 	// Commit applies a change atomically. ErrStale when a row is gone, was changed or
 	// was leased since the caller got it: nothing is changed then.
@@ -75,6 +76,7 @@ type Row struct {
 	Message ID
 	Number  int    // the envelope's number within the message
 	Lane    string // keyed hash or name of the domain: equal for equal domains
+	Group   string // fairness class: opaque, short, equal for what shares a turn; never changes
 	// Due is when the row may be claimed. A held row is claimed like a waiting one
 	// when its time has come: the queue sets it to the end of the message's time.
 	Due   time.Time
@@ -97,6 +99,14 @@ type ClaimQuery struct {
 	Until   time.Time // end of the leases
 	Limit   int
 	PerLane int // 0: no limit
+	// Share bounds what one group takes of the places: it gets a row only while it has
+	// fewer leases than Share times the places that are left of Limit. So some are
+	// always left for who comes next. 0: no limit.
+	Share int
+	// Trial is how many leases a lane may have at first. What ends soon, or with the row's
+	// removal, earns it more, up to PerLane; what took long and was in vain costs it
+	// half. 0: PerLane at once. A hint: a store need not mind it.
+	Trial int
 }
 
 // Change is what Commit does in one atomic step.

@@ -117,7 +117,7 @@ func (s *Store) change(b *pebble.Batch, c *queue.Change, p *queue.Prepared) {
 		r := &c.Update[i]
 		stored := storedRow{
 			state: r.State, writes: p.Updated[i].Writes + 1, due: r.Due, size: p.Updated[i].Size,
-			lane: p.Updated[i].Lane, data: r.Data,
+			lane: p.Updated[i].Lane, group: p.Updated[i].Group, data: r.Data,
 		}
 		set(b, numberKey(prefixRow, r.Message, r.Number), stored.encode())
 	}

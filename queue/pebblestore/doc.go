@@ -14,7 +14,8 @@
 //	key                    value                                 written     removed by
 //	v                      layout version                        once        never
 //	m ID                   message record                        once        SingleDelete
-//	r ID number(4)         state, writes, due, size, lane, data  each step   SingleDelete or Delete
+//	r ID number(4)         state, writes, due, size, lane,       each step   SingleDelete or Delete
+//	                       group, data
 //	b ID chunk(4)          at most 256 KiB of body               once        SingleDelete
 //	o ID                   "this body may be an orphan"          seldom      Delete
 //	j sequence(8)          time, journal entry                   once        DeleteRange

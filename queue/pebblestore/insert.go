@@ -48,7 +48,7 @@ func (s *Store) put(b *pebble.Batch, in *queue.Insertion, size int64, record []b
 	set(b, idKey(prefixMessage, in.ID), record)
 	bookings := make([]queue.Booking, len(in.Rows))
 	for i, r := range in.Rows {
-		stored := storedRow{state: r.State, writes: 1, due: r.Due, size: size, lane: r.Lane, data: r.Data}
+		stored := storedRow{state: r.State, writes: 1, due: r.Due, size: size, lane: r.Lane, group: r.Group, data: r.Data}
 		set(b, numberKey(prefixRow, in.ID, r.Number), stored.encode())
 		r.Data, r.Record, r.Fence = nil, nil, 0
 		bookings[i] = queue.Booking{Row: r, Size: size, Writes: 1}

@@ -56,13 +56,14 @@ type storedRow struct {
 	due    time.Time
 	size   int64 // of the message's body
 	lane   string
+	group  string // "" in version 1
 	data   []byte
 }
 
-const rowVersion = 1
+const rowVersion = 2
 
 func (r *storedRow) encode() []byte {
-	b := make([]byte, 0, 40+len(r.lane)+len(r.data))
+	b := make([]byte, 0, 40+len(r.lane)+len(r.group)+len(r.data))
 	b = append(b, rowVersion, byte(r.state))
 	b = binary.AppendUvarint(b, uint64(r.writes))
 	var due int64
@@ -73,41 +74,72 @@ func (r *storedRow) encode() []byte {
 	b = binary.AppendUvarint(b, uint64(r.size))
 	b = binary.AppendUvarint(b, uint64(len(r.lane)))
 	b = append(b, r.lane...)
+	b = binary.AppendUvarint(b, uint64(len(r.group)))
+	b = append(b, r.group...)
 	return append(b, r.data...)
 }
 
-// decodeRow reads a row. The data is a part of b.
+// decodeRow reads a row of this version or the one before. The data is a part of b.
 func decodeRow(b []byte) (r storedRow, err error) {
-	if len(b) < 2 || b[0] != rowVersion {
+	if len(b) < 2 || b[0] == 0 || b[0] > rowVersion {
 		return r, errors.New("row of an unknown version")
 	}
+	version := b[0]
 	r.state = queue.RowState(b[1])
 	if r.state != queue.RowWaiting && r.state != queue.RowHeld {
 		return r, fmt.Errorf("row with state %d", b[1])
 	}
-	b = b[2:]
-	unsigned := func() uint64 {
-		v, n := binary.Uvarint(b)
-		if n <= 0 {
-			err, n, v = errors.New("row is cut short"), 0, 0
-		}
-		b = b[n:]
-		return v
+	f := fields{rest: b[2:]}
+	r.writes = int(f.unsigned())
+	r.due = time.Unix(0, f.signed()).UTC()
+	r.size = int64(f.unsigned())
+	r.lane = string(f.counted())
+	if version > 1 {
+		r.group = string(f.counted())
 	}
-	r.writes = int(unsigned())
-	due, n := binary.Varint(b)
-	if n <= 0 {
+	if f.short {
 		return r, errors.New("row is cut short")
 	}
-	b = b[n:]
-	r.due = time.Unix(0, due).UTC()
-	r.size = int64(unsigned())
-	lane := unsigned()
-	if err != nil || lane > uint64(len(b)) {
-		return r, errors.New("row is cut short")
-	}
-	r.lane, r.data = string(b[:lane]), b[lane:]
+	r.data = f.rest
 	return r, nil
+}
+
+// fields reads one value after the other.
+type fields struct {
+	rest  []byte
+	short bool // something was missing; all that follows is zero
+}
+
+func (f *fields) skip(n int) {
+	if n <= 0 || n > len(f.rest) {
+		f.rest, f.short = nil, true
+		return
+	}
+	f.rest = f.rest[n:]
+}
+
+func (f *fields) unsigned() uint64 {
+	v, n := binary.Uvarint(f.rest)
+	f.skip(n)
+	return v
+}
+
+func (f *fields) signed() int64 {
+	v, n := binary.Varint(f.rest)
+	f.skip(n)
+	return v
+}
+
+// counted reads octets that their number stands before.
+func (f *fields) counted() []byte {
+	n := f.unsigned()
+	if n > uint64(len(f.rest)) {
+		f.rest, f.short = nil, true
+		return nil
+	}
+	v := f.rest[:n]
+	f.rest = f.rest[n:]
+	return v
 }
 
 // parseNumberKey reads a key that numberKey made.

@@ -8,10 +8,30 @@ import (
 	"github.com/sealpost/sealpost/queue"
 )
 
+// firstRow is a row of version 1: waiting, written twice, due at 5 ns, a body of 9
+// octets, lane "ab", data "{}".
+func firstRow() []byte { return []byte{1, 1, 2, 10, 9, 2, 'a', 'b', '{', '}'} }
+
+// Rows that an earlier version wrote are read.
+func TestRowOfVersion1(t *testing.T) {
+	t.Parallel()
+	r, err := decodeRow(firstRow())
+	if err != nil || r.state != queue.RowWaiting || r.writes != 2 || r.due.UnixNano() != 5 || r.size != 9 || r.lane != "ab" ||
+		r.group != "" || string(r.data) != "{}" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for n := range 8 {
+		if _, err := decodeRow(firstRow()[:n]); err == nil {
+			t.Errorf("a row was read of which %d octets are left", n)
+		}
+	}
+}
+
 // FuzzRow: a stored row is read back as it was written, and nothing else is read.
 func FuzzRow(f *testing.F) {
-	f.Add((&storedRow{state: queue.RowWaiting, writes: 1, due: time.Unix(1_800_000_000, 5).UTC(), size: 4096, lane: "a.example", data: []byte("{}")}).encode())
+	f.Add((&storedRow{state: queue.RowWaiting, writes: 1, due: time.Unix(1_800_000_000, 5).UTC(), size: 4096, lane: "a.example", group: "g", data: []byte("{}")}).encode())
 	f.Add((&storedRow{state: queue.RowHeld, writes: 300, due: time.Unix(0, 0).UTC()}).encode())
+	f.Add(firstRow())
 	f.Add([]byte{rowVersion, 1, 0x80})
 	f.Add([]byte{rowVersion, 1, 1, 1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -24,7 +44,7 @@ func FuzzRow(f *testing.F) {
 			t.Fatal(err)
 		}
 		if again.state != r.state || again.writes != r.writes || !again.due.Equal(r.due) || again.size != r.size ||
-			again.lane != r.lane || !bytes.Equal(again.data, r.data) {
+			again.lane != r.lane || again.group != r.group || !bytes.Equal(again.data, r.data) {
 			t.Fatalf("%+v became %+v", r, again)
 		}
 	})

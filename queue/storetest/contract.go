@@ -26,6 +26,9 @@ func Run(t *testing.T, open func(t *testing.T) queue.Store) {
 		{"claim by due time", testClaimDue},
 		{"claim is fair over lanes", testClaimFair},
 		{"claim keeps to the limit per lane", testClaimPerLane},
+		{"claim is fair over groups", testClaimGroups},
+		{"claim is fair over groups in a full lane", testClaimGroupsInLane},
+		{"claim leaves places for other groups", testClaimShare},
 		{"held rows are claimed at their due time only", testHeld},
 		{"a lease that ran out", testLeaseRunsOut},
 		{"stale fences", testStale},
@@ -87,7 +90,16 @@ func (f *fixture) insertion(body string, lanes ...string) *queue.Insertion {
 
 func (f *fixture) insert(body string, lanes ...string) queue.ID {
 	f.Helper()
+	return f.insertFor("", body, lanes...)
+}
+
+// insertFor inserts a message of a group.
+func (f *fixture) insertFor(group, body string, lanes ...string) queue.ID {
+	f.Helper()
 	in := f.insertion(body, lanes...)
+	for i := range in.Rows {
+		in.Rows[i].Group = group
+	}
 	if err := f.s.Insert(f.ctx, in); err != nil {
 		f.Fatalf("Insert: %v", err)
 	}

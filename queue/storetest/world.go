@@ -91,7 +91,8 @@ func (w *world) draft(maxBody int) (*queue.Insertion, *content) {
 	for i := range 1 + w.rng.IntN(4) {
 		r := queue.Row{
 			Message: id, Number: i, Lane: fmt.Sprintf("lane%d", w.rng.IntN(5)), State: queue.RowWaiting,
-			Due: w.now.Add(time.Duration(w.rng.IntN(120)-60) * time.Second), Data: fmt.Appendf(nil, "row %s %d", id, i),
+			Group: fmt.Sprintf("group%d", w.rng.IntN(3)),
+			Due:   w.now.Add(time.Duration(w.rng.IntN(120)-60) * time.Second), Data: fmt.Appendf(nil, "row %s %d", id, i),
 		}
 		if w.rng.IntN(8) == 0 {
 			r.State = queue.RowHeld
@@ -173,7 +174,7 @@ func (w *world) claim(s queue.Store) {
 	for _, r := range rows {
 		was := w.rows[rowKey{r.Message, r.Number}]
 		if was == nil || !w.free(was) || r.Fence <= was.Fence || r.State != queue.RowLeased || !r.Until.Equal(q.Until) ||
-			!bytes.Equal(r.Data, was.Data) || r.Lane != was.Lane || !bytes.Equal(r.Record, w.messages[r.Message].record) {
+			!bytes.Equal(r.Data, was.Data) || r.Lane != was.Lane || r.Group != was.Group || !bytes.Equal(r.Record, w.messages[r.Message].record) {
 			w.t.Fatalf("step %d: claimed %+v, which is %+v", w.n, r, was)
 		}
 		if leased[r.Lane]++; q.PerLane > 0 && leased[r.Lane] > q.PerLane {
@@ -347,7 +348,7 @@ func (w *world) check(s queue.Store, crashed bool) error {
 		if want == nil {
 			return fmt.Errorf("row %s %d should be gone", r.Message, r.Number)
 		}
-		same := bytes.Equal(r.Data, want.Data) && r.Lane == want.Lane && bytes.Equal(r.Record, w.messages[r.Message].record)
+		same := bytes.Equal(r.Data, want.Data) && r.Lane == want.Lane && r.Group == want.Group && bytes.Equal(r.Record, w.messages[r.Message].record)
 		if !crashed {
 			same = same && r.Fence == want.Fence && (r.State == want.State || want.State == queue.RowLeased && !want.Until.After(w.now))
 		} else {
