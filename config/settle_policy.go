@@ -30,7 +30,6 @@ func (s *settler) policy() {
 		if s.given(r, "fallback") {
 			s.ladder(r, r.Fallback, "policy.rule")
 		}
-		s.emptyLists(r)
 		s.override(r)
 		s.known(r)
 		rule := r.Rule
@@ -110,17 +109,6 @@ func (s *settler) refuse(f *policy.Fallback, what, mend string) {
 	}
 	if n := s.places[f]; n != nil {
 		n.bad = true
-	}
-}
-
-// emptyLists refuses a list without an item: the rule would be for everything, which is not
-// what somebody means who names nobody.
-func (s *settler) emptyLists(r *writtenRule) {
-	m := &r.match
-	for name, list := range map[string][]string{"domain": m.Domains, "sender": m.Senders, "credential": m.Credentials, "stream": m.Streams, "mx": m.MX} {
-		if s.given(m, name) && s.sound(m, name) && len(list) == 0 {
-			s.wrong(m, name, "policy.rule.match."+name+" is an empty list: nobody is named, and the rule would be for everybody", "name somebody, or take the key out")
-		}
 	}
 }
 
