@@ -28,6 +28,10 @@ func (e *explained) cause(f *policy.Failure) string {
 	case policy.TLSAUnknown:
 		return at + "the TLSA lookup failed, so nobody knows whether the host is protected by DANE, and it must not be used now (RFC 7672 2.1.2): " + f.Detail + bogus(f.Detail)
 	case policy.TLSAMismatch:
+		// The record can be right and the chain below its anchor wrong: what the verifier says.
+		if _, why, ok := strings.Cut(f.Detail, ": "); ok && !strings.HasPrefix(why, "no TLSA record matches") {
+			return at + "the certificate that the host shows is not good by its TLSA records (DANE, RFC 7672): " + why
+		}
 		return at + "the certificate that the host shows matches none of its TLSA records (DANE, RFC 7672): somebody is in between, or the domain's records are out of date"
 	case policy.STSMismatch:
 		return at + "the domain's MTA-STS policy is in enforce mode and does not list this host (RFC 8461 4.1; it lists " +
@@ -49,7 +53,10 @@ func (e *explained) cause(f *policy.Failure) string {
 	if f.Reason == policy.STARTTLSTemporary {
 		return s + "; that may pass, so a first attempt waits for it (RFC 3207 4), and a later one takes what there is"
 	}
-	if f.Reason.MayLower() || f.Reason == policy.RequireTLSMissing || f.Reason == policy.RouteUnproven || f.Reason == policy.FallbackNotYet {
+	if f.Reason == policy.RequireTLSMissing {
+		return s + ", and that is not enough, because the message asks for REQUIRETLS (RFC 8689 4.2.1)"
+	}
+	if f.Reason.MayLower() || f.Reason == policy.RouteUnproven || f.Reason == policy.FallbackNotYet {
 		s += ", and that is not enough, because " + e.wants(f.Host)
 	}
 	return s
