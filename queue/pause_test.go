@@ -45,9 +45,12 @@ func TestPause(t *testing.T) {
 					v.changed = make(chan struct{})
 				}
 				s := &counting{Model: storetest.NewModel()}
+				var mu sync.Mutex // two couriers set off at once
 				var tries []int
 				h := run(t, queue.Options{Store: s, Paused: v.paused}, func(ctx context.Context, l *queue.Lease) queue.Report {
+					mu.Lock()
 					tries = append(tries, l.Envelope.Tries)
+					mu.Unlock()
 					return deliver(ctx, l)
 				})
 				h.store = s.Model
