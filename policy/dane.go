@@ -28,7 +28,7 @@ const (
 // and 1 are unusable for SMTP (RFC 7672 3.1.3); a record whose data is not well
 // formed is unusable (RFC 6698 4.1).
 func usable(records []TLSARecord) []TLSARecord {
-	var list []TLSARecord
+	list := make([]TLSARecord, 0, len(records))
 	for _, r := range records {
 		if r.usable() {
 			list = append(list, r)
