@@ -124,15 +124,15 @@ func (o *Options) checkSpace() error {
 
 // settings are Pebble's, for a store where most values live for a moment.
 func settings(o *Options, log logger, lock *pebble.Lock) *pebble.Options {
-	return &pebble.Options{
+	po := &pebble.Options{
 		FS:   walFS{o.fs, log},
 		Lock: lock,
 		// Pinned: a newer format cannot be undone. The next ones only bring value separation.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
 		CacheSize:          32 << 20,
 		// Big, so that most messages die in it and are never written to a table; there
-		// are two of them under load, and the aim is 300 MB for a million messages.
-		MemTableSize:                48 << 20,
+		// are up to three of them under load, and the aim is 300 MB for a million messages.
+		MemTableSize:                40 << 20,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       2,
 		L0StopWritesThreshold:       32,
@@ -143,6 +143,18 @@ func settings(o *Options, log logger, lock *pebble.Lock) *pebble.Options {
 		Logger:                      log,
 		EventListener:               log.listener(),
 	}
+	po.Experimental.SpanPolicyFunc = apart
+	return po
+}
+
+// apart ends each table with the kind of its keys. What a flush leaves of a moment is
+// a little of each kind; in one table it would reach from the first body to the last row,
+// and be merged with every table of a million messages that wait.
+func apart(key []byte) (policy pebble.SpanPolicy, end []byte, err error) {
+	if len(key) > 0 && key[0] < 0xff {
+		end = []byte{key[0] + 1}
+	}
+	return policy, end, nil
 }
 
 // load builds the schedule and the journal's numbers from what is on disk.
