@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -118,9 +119,26 @@ func memory(t testing.TB, field string) int {
 	return kib >> 10
 }
 
-// work has n messages accepted by 50 sessions and delivered to nowhere, and returns
-// how many that was a second.
-func work(t testing.TB, s *Store, n int) float64 {
+// pace is how fast work went. On a machine that is not ours alone the processor's time
+// says more than the clock.
+type pace struct {
+	rate float64       // messages a second
+	cpu  time.Duration // of a message
+}
+
+func (p pace) best(q pace) pace { return pace{max(p.rate, q.rate), min(p.cpu, q.cpu)} }
+
+// used is the processor's time that the process has used.
+func used(t testing.TB) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// work has n messages accepted by 50 sessions and delivered to nowhere.
+func work(t testing.TB, s *Store, n int) pace {
 	q, err := queue.New(queue.Options{Store: s, Workers: 100})
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +148,7 @@ func work(t testing.TB, s *Store, n int) float64 {
 	go func() { ran <- q.Run(ctx, c) }()
 	body := bytes.Repeat([]byte("0123456789abcdef"), 256)
 	before := s.Stats().Envelopes["waiting"]
-	start := time.Now()
+	start, cpu := time.Now(), used(t)
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
@@ -145,10 +163,10 @@ func work(t testing.TB, s *Store, n int) float64 {
 	for st := s.Stats(); st.Envelopes["waiting"]+st.Envelopes["leased"] > before; st = s.Stats() {
 		time.Sleep(time.Millisecond)
 	}
-	rate := float64(n) / time.Since(start).Seconds()
+	p := pace{float64(n) / time.Since(start).Seconds(), (used(t) - cpu) / time.Duration(n)}
 	cancel()
 	<-ran
-	return rate
+	return p
 }
 
 func firstPage(t testing.TB, s *Store) time.Duration {
@@ -171,10 +189,10 @@ func TestScaleChild(t *testing.T) {
 		t.Skip("a part of TestScale")
 	}
 	debug.SetGCPercent(25) // as sealpost serve does
-	start := time.Now()
+	start, cpu := time.Now(), used(t)
 	s := mustOpen(t, Options{Dir: dir})
 	defer s.Close()
-	opened := time.Since(start)
+	opened, openCPU := time.Since(start), used(t)-cpu
 	atStart := memory(t, "VmHWM")
 	page := firstPage(t, s)
 	n := scaleNumber(t, "SEALPOST_SCALE_WORK", 20_000)
@@ -184,14 +202,16 @@ func TestScaleChild(t *testing.T) {
 	empty := mustOpen(t, Options{Dir: t.TempDir()})
 	none := work(t, empty, n)
 	for range 2 {
-		full, none = max(full, work(t, s, n)), max(none, work(t, empty, n))
+		full, none = full.best(work(t, s, n)), none.best(work(t, empty, n))
 	}
 	if err := empty.Close(); err != nil {
 		t.Error(err)
 	}
-	t.Logf("start %.2f s, first page %.1f ms, memory at most %d MiB at the start and %d MiB at work, %.0f/s against %.0f/s: %.2f",
-		opened.Seconds(), page.Seconds()*1000, atStart, atWork, full, none, full/none)
-	if max(atStart, atWork) > aimMemory || opened > aimStart || page > aimPage || full < none*aimRatio {
+	t.Logf("start %.2f s (%.2f s of processor), first page %.1f ms, memory at most %d MiB at the start and %d MiB at work",
+		opened.Seconds(), openCPU.Seconds(), page.Seconds()*1000, atStart, atWork)
+	t.Logf("%.0f/s and %v of processor a message, empty queue %.0f/s and %v: %.2f and %.2f",
+		full.rate, full.cpu, none.rate, none.cpu, full.rate/none.rate, float64(none.cpu)/float64(full.cpu))
+	if max(atStart, atWork) > aimMemory || opened > aimStart || page > aimPage || float64(none.cpu) < float64(full.cpu)*aimRatio {
 		t.Errorf("the aims are %d MiB, %v, %v and %.2f", aimMemory, aimStart, aimPage, aimRatio)
 	}
 }
@@ -199,7 +219,7 @@ func TestScaleChild(t *testing.T) {
 // TestScale measures a million waiting messages. About two minutes.
 func TestScale(t *testing.T) {
 	n := scaleNumber(t, "SEALPOST_SCALE", 1_000_000)
-	for _, lanes := range []int{10_000, 1, n} {
+	for _, lanes := range []int{10_000, 1} {
 		t.Run(fmt.Sprintf("%d lanes", lanes), func(t *testing.T) {
 			dir := t.TempDir()
 			fillScale(t, dir, n, lanes)
@@ -220,9 +240,10 @@ func TestScaleTrend(t *testing.T) {
 	seen, step := scaleNumber(t, "SEALPOST_SCALE_SEEN", 1_000_000), 50_000
 	s := mustOpen(t, Options{Dir: t.TempDir()})
 	defer s.Close()
-	var rates []float64
+	var rates, costs []float64
 	for range seen / step {
-		rates = append(rates, work(t, s, step))
+		p := work(t, s, step)
+		rates, costs = append(rates, p.rate), append(costs, float64(p.cpu.Microseconds()))
 	}
 	start := time.Now()
 	err := s.Scan(t.Context(), queue.ScanQuery{Kind: queue.ScanRows}, func(queue.Item) error { return errors.New("not empty") })
@@ -230,11 +251,18 @@ func TestScaleTrend(t *testing.T) {
 		t.Error(err)
 	}
 	scan := time.Since(start)
+	start = time.Now()
+	if _, _, err := s.Claim(t.Context(), queue.ClaimQuery{Now: start, Until: start, Limit: 1}); err != nil {
+		t.Error(err)
+	}
+	claim := time.Since(start)
 	third := len(rates) / 3
-	first, last := mean(rates[:third]), mean(rates[len(rates)-third:])
+	first, last := mean(costs[:third]), mean(costs[len(costs)-third:])
 	t.Logf("messages a second by %d: %.0f", step, rates)
-	t.Logf("first third %.0f/s, last third %.0f/s: %.2f; a scan of the empty queue %v; %d MiB at most", first, last, last/first, scan, memory(t, "VmHWM"))
-	if last < first*aimRatio || scan > aimPage {
+	t.Logf("µs of processor a message: %.0f", costs)
+	t.Logf("first third %.0f µs, last third %.0f µs: %.2f; a scan of the empty queue %v, a claim %v; %d MiB at most",
+		first, last, first/last, scan, claim, memory(t, "VmHWM"))
+	if first < last*aimRatio || scan > aimPage || claim > aimPage {
 		t.Errorf("the aims are %.2f and %v", aimRatio, aimPage)
 	}
 }
