@@ -15,7 +15,7 @@ import (
 // Groups take turns, and within a group its lanes: see turn.go. What a group has in
 // one lane goes by due time, then by ID.
 //
-// It is made to hold a million rows: about 65 octets for each, in slabs without
+// It is made to hold a million rows: about 73 octets for each, in slabs without
 // pointers, nothing at all for a message that has one row.
 type Schedule struct {
 	mu       sync.Mutex

@@ -40,27 +40,34 @@ func (s *slab[T]) drop(n uint32) {
 func (s *slab[T]) len() int { return int(s.next) - len(s.free) }
 
 // table finds the number that belongs to a message ID: a hash table with open
-// addressing that keeps 4 octets for a message. The IDs are where the numbers lead to.
+// addressing that keeps 8 octets for a message. The IDs are where the numbers lead to;
+// a half of the hash is kept beside the number, so that others' IDs, which are far away in
+// memory, need not be looked at.
 type table struct {
-	cells []uint32 // number+1; 0: empty. A power of two of them.
+	cells []cell // a power of two of them
 	count int
 	id    func(number uint32) packedID
 }
 
-const tableSize = 64 // cells at least
-
-// home is where an ID belongs. Its lower half is random, so it is its own hash.
-func (t *table) home(id packedID) int {
-	return int((id.lo * 0x9e3779b97f4a7c15) >> 32 & uint64(len(t.cells)-1))
+type cell struct {
+	hash  uint32
+	after uint32 // number+1; 0: empty
 }
 
-// find returns where an ID is, or where it would be put. The table is not empty.
+const tableSize = 64 // cells at least
+
+// hash mixes an ID, whose lower half is random.
+func (p packedID) hash() uint32 { return uint32((p.lo * 0x9e3779b97f4a7c15) >> 32) }
+
+// find returns where an ID is, or where it would be put. The table has room.
 func (t *table) find(id packedID) (place int, ok bool) {
-	for i := t.home(id); ; i = (i + 1) & (len(t.cells) - 1) {
-		if t.cells[i] == 0 {
+	hash, mask := id.hash(), len(t.cells)-1
+	for i := int(hash) & mask; ; i = (i + 1) & mask {
+		c := t.cells[i]
+		if c.after == 0 {
 			return i, false
 		}
-		if t.id(t.cells[i]-1) == id {
+		if c.hash == hash && t.id(c.after-1) == id {
 			return i, true
 		}
 	}
@@ -75,7 +82,7 @@ func (t *table) get(id packedID) (number uint32, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	return t.cells[i] - 1, true
+	return t.cells[i].after - 1, true
 }
 
 // put gives an ID a number unless it has one, which it returns.
@@ -85,17 +92,17 @@ func (t *table) put(id packedID, number uint32) (before uint32, ok bool) {
 	}
 	i, ok := t.find(id)
 	if ok {
-		return t.cells[i] - 1, true
+		return t.cells[i].after - 1, true
 	}
 	t.count++
-	t.cells[i] = number + 1
+	t.cells[i] = cell{id.hash(), number + 1}
 	return 0, false
 }
 
 // change gives an ID that is there another number.
 func (t *table) change(id packedID, number uint32) {
 	i, _ := t.find(id)
-	t.cells[i] = number + 1
+	t.cells[i].after = number + 1
 }
 
 // remove forgets an ID, whose number still leads to it.
@@ -109,12 +116,12 @@ func (t *table) remove(id packedID) {
 	}
 	// What stands behind the hole moves up, unless it would then stand before its home.
 	mask := len(t.cells) - 1
-	for i := (hole + 1) & mask; t.cells[i] != 0; i = (i + 1) & mask {
-		if home := t.home(t.id(t.cells[i] - 1)); (i-home)&mask >= (i-hole)&mask {
+	for i := (hole + 1) & mask; t.cells[i].after != 0; i = (i + 1) & mask {
+		if home := int(t.cells[i].hash) & mask; (i-home)&mask >= (i-hole)&mask {
 			t.cells[hole], hole = t.cells[i], i
 		}
 	}
-	t.cells[hole] = 0
+	t.cells[hole] = cell{}
 	if t.count--; len(t.cells) > tableSize && t.count*8 < len(t.cells) {
 		t.resize(len(t.cells) / 2)
 	}
@@ -122,11 +129,15 @@ func (t *table) remove(id packedID) {
 
 func (t *table) resize(size int) {
 	old := t.cells
-	t.cells = make([]uint32, size)
-	for _, n := range old {
-		if n != 0 {
-			i, _ := t.find(t.id(n - 1))
-			t.cells[i] = n
+	t.cells = make([]cell, size)
+	for _, c := range old {
+		if c.after == 0 {
+			continue
 		}
+		i := int(c.hash) & (size - 1)
+		for t.cells[i].after != 0 {
+			i = (i + 1) & (size - 1)
+		}
+		t.cells[i] = c
 	}
 }
