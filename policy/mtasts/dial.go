@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/sealpost/sealpost/policy"
 	"github.com/sealpost/sealpost/policy/dnssec"
@@ -17,16 +18,16 @@ import (
 
 const maxAddresses = 6 // of a policy host that are tried
 
-// dial connects to the policy host: its addresses in turn, each for a bounded time,
-// until one has shown a good certificate.
+// dial connects to the policy host: its addresses in turn, each for a bounded time and
+// the last one for all that is left, until one has shown a good certificate.
 func (f *Fetcher) dial(ctx context.Context, host policy.Domain) (net.Conn, error) {
 	ips, err := f.addresses(ctx, host)
 	if err != nil {
 		return nil, err
 	}
 	var problems []error
-	for _, ip := range ips {
-		c, err := f.dialOne(ctx, host, ip)
+	for i, ip := range ips {
+		c, err := f.dialOne(ctx, host, ip, share(f.o.Timeout, len(ips)-1-i))
 		if err == nil {
 			return c, nil
 		}
@@ -38,9 +39,17 @@ func (f *Fetcher) dial(ctx context.Context, host policy.Domain) (net.Conn, error
 	return nil, errors.Join(problems...)
 }
 
-func (f *Fetcher) dialOne(ctx context.Context, host policy.Domain, ip netip.Addr) (net.Conn, error) {
-	// Own: an address that is silent costs its share, with one minute ten seconds.
-	ctx, cancel := context.WithTimeout(ctx, f.o.Timeout/maxAddresses)
+// share is how long an address may take before the next one has its turn (own: one that
+// is silent costs ten seconds of the minute). Behind the last one nobody waits.
+func share(all time.Duration, others int) time.Duration {
+	if others == 0 {
+		return all
+	}
+	return all / maxAddresses
+}
+
+func (f *Fetcher) dialOne(ctx context.Context, host policy.Domain, ip netip.Addr, share time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, share)
 	defer cancel()
 	var d net.Dialer
 	raw, err := d.DialContext(ctx, "tcp", net.JoinHostPort(ip.String(), strconv.Itoa(int(f.o.Port))))
