@@ -61,7 +61,8 @@
 //	lane     "~" + base64url(HMAC(root, "lane" 0 + domain)[:16])
 //	leaf     12 steps down from the day's root: key = SHA-256(key + step(1) + "seal tree"), the steps
 //	         are the first 12 half-octets of SHA-256(name)
-//	key file "SEALKEY" 01 kind(1) id(8) generation(4) created(8) kek(8) nonce(12)
+//	key file two copies of a key with 8 octets of its SHA-256 behind, the second at the next multiple of 4,096
+//	key      "SEALKEY" 01 kind(1) id(8) generation(4) created(8) kek(8) nonce(12)
 //	         AEAD(kek, nonce, payload, all before the nonce); of a KEK: nonce of 0, the key, and the first 8
 //	         octets of SHA-256 of all before
 //	table    blocks of 128 entries ID number(4) key(32), by name; block n is AEAD(carry

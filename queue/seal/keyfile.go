@@ -156,6 +156,8 @@ func newAEAD(key []byte) cipher.AEAD {
 type keyDir struct {
 	disk disk
 	path string
+	// spared is told of a file of which only one copy is good; nil: nobody is.
+	spared func(path string)
 }
 
 func (d *keyDir) at(name string) string { return filepath.Join(d.path, name) }
@@ -167,7 +169,9 @@ func (d *keyDir) write(name string, content []byte) error {
 	if err != nil {
 		return fmt.Errorf("seal: %w", err)
 	}
-	if _, err = f.Write(content); err != nil {
+	both := twice(content)
+	defer clear(both)
+	if _, err = f.Write(both); err != nil {
 		err = errors.Join(err, f.Close())
 	} else {
 		err = d.publish(f, name)
@@ -218,7 +222,11 @@ func (d *keyDir) read(name string) ([]byte, error) {
 	if n, err := f.ReadAt(b, 0); n < len(b) {
 		return nil, fmt.Errorf("seal: key file %s: %w", path, err)
 	}
-	return b, nil
+	content, one := either(b)
+	if one && d.spared != nil {
+		d.spared(path)
+	}
+	return content, nil
 }
 
 // destroy makes files unreadable: out of the way by another name, overwritten,

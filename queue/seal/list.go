@@ -57,7 +57,7 @@ func sortKeys(list []Key) {
 // ListDir returns the keys in a directory without opening the ring, for
 // `sealpost keys list` beside a server that runs or not. It changes nothing.
 func ListDir(dir string) ([]Key, error) {
-	d := &keyDir{realDisk{}, dir}
+	d := &keyDir{disk: realDisk{}, path: dir}
 	names, err := d.disk.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("seal: key directory: %w", err)

@@ -108,7 +108,9 @@ func OpenRing(o RingOptions) (*Ring, error) {
 		o.disk = realDisk{}
 	}
 	r := &Ring{
-		o: o, dir: keyDir{o.disk, o.Dir},
+		o: o, dir: keyDir{disk: o.disk, path: o.Dir, spared: func(path string) {
+			o.Logger.Warn("seal: a key file is damaged: its second copy is used (`sealpost keys rotate` writes all key files anew; look at the disk)", "file", path)
+		}},
 		keks: make(map[uint64]*kek), epochs: make(map[uint64]*epoch), days: make(map[uint64]*day),
 	}
 	r.quiet = sync.NewCond(&r.mu)

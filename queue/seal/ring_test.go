@@ -60,7 +60,8 @@ func TestKeyDirectoryRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b[at] ^= 1
+		b[at] ^= 1 // in both copies
+		b[copyBlock+at] ^= 1
 		if err := os.WriteFile(name, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -192,6 +193,9 @@ func TestDamagedKeyFiles(t *testing.T) {
 		for name := range c.names {
 			if strings.HasPrefix(filepath.Base(name), test.name) {
 				c.flip(name, test.at)
+				if test.name != "table-" {
+					c.flip(name, copyBlock+test.at) // the second copy, too
+				}
 				break
 			}
 		}
@@ -404,7 +408,7 @@ func TestRotateUnderLoad(t *testing.T) {
 // TestUnreadableKey: a key of somebody else is an error that says so.
 func TestUnreadableKey(t *testing.T) {
 	t.Parallel()
-	d := &keyDir{denied{newMemDisk()}, "keys"}
+	d := &keyDir{disk: denied{newMemDisk()}, path: "keys"}
 	if _, err := d.read("kek-1.0.key"); err == nil || !strings.Contains(err.Error(), "must belong to the user") {
 		t.Errorf("error %v", err)
 	}
