@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -76,6 +75,7 @@ type Queue struct {
 	log    *slog.Logger
 	wake   chan struct{} // capacity 1: Run shall look again
 	news   signal        // the journal has grown
+	hot    *hot          // what was just accepted
 	mu     sync.Mutex
 	flying map[rowKey]*flight // envelopes with a courier of this process
 }
@@ -88,7 +88,7 @@ func New(o Options) (*Queue, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	q := &Queue{o: o, store: o.Store, log: o.Logger, wake: make(chan struct{}, 1), flying: make(map[rowKey]*flight)}
+	q := &Queue{o: o, store: o.Store, log: o.Logger, wake: make(chan struct{}, 1), flying: make(map[rowKey]*flight), hot: newHot()}
 	q.tuned.Store(&o)
 	return q, nil
 }
@@ -148,6 +148,7 @@ func (q *Queue) Enqueue(ctx context.Context, d *Draft) (ID, error) {
 		return "", err
 	}
 	if err := q.store.Insert(ctx, in); err != nil {
+		q.hot.abandon(m.ID)
 		return "", fmt.Errorf("queue: not accepted: %w", err)
 	}
 	// The instant of acceptance: from here on the message is ours.
@@ -200,17 +201,19 @@ func (q *Queue) insertion(d *Draft) (*Insertion, *Message, int, error) {
 			all = append(all, JournalRecipient{Number: len(all), Address: r.Address})
 		}
 	}
-	body := &eightBit{r: d.Body}
+	body := &copier{r: d.Body}
 	in.Body = body
 	in.Finish = func(size int64) (record, entry []byte, err error) {
 		m.Size, m.AcceptedAt = size, time.Now().UTC()
-		m.EightBit = m.EightBit || body.seen
+		m.EightBit = m.EightBit || body.eightBit
 		if record, err = json.Marshal(&m); err != nil {
 			return nil, nil, err
 		}
 		j := newEntry(EntryAccepted, &m, m.AcceptedAt)
 		j.Recipients = all
-		entry, err = json.Marshal(&j)
+		if entry, err = json.Marshal(&j); err == nil && !body.large {
+			q.hot.put(fresh{message: &m, envelopes: envelopes, body: body.copy})
+		}
 		return record, entry, err
 	}
 	return in, &m, len(all), nil
@@ -280,24 +283,6 @@ func decode(r *Row) (*Message, *Envelope, error) {
 		return nil, nil, fmt.Errorf("queue: what is stored as envelope %s belongs to another", r.Message.EnvelopeID(r.Number))
 	}
 	return m, e, nil
-}
-
-// eightBit notices octets above 127 on their way (RFC 6152).
-type eightBit struct {
-	r    io.Reader
-	seen bool
-}
-
-func (b *eightBit) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	if !b.seen {
-		var or byte
-		for _, c := range p[:n] {
-			or |= c
-		}
-		b.seen = or >= 0x80
-	}
-	return n, err
 }
 
 // signal wakes everybody who waits.

@@ -60,6 +60,7 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 			now, o := time.Now(), q.tuned.Load()
 			rows, at, err := q.store.Claim(ctx, ClaimQuery{
 				Now: now, Until: now.Add(o.AttemptLimit + leaseMargin), Limit: room, PerLane: o.PerLane, Share: groupShare, Trial: laneTrial,
+				Known: func(id ID, number int) bool { return q.hot.has(rowKey{id, number}) },
 			})
 			for i := range rows {
 				f := q.takeOff(&rows[i])
@@ -129,18 +130,20 @@ func (q *Queue) carry(ctx context.Context, c Courier, r *Row, f *flight) {
 		}
 		close(f.done)
 	}()
-	m, e, err := decode(r)
-	if err != nil {
-		// It stays leased, so it is out of the way until the lease runs out.
-		q.log.Error("queue: a claimed envelope cannot be read", "msg", r.Message, "err", err)
-		return
+	m, e, body, ok := q.hot.take(rowKey{r.Message, r.Number})
+	if !ok {
+		var err error
+		if m, e, err = q.recall(ctx, r); err != nil {
+			// It stays leased, so it is out of the way until the lease runs out.
+			q.log.Error("queue: a claimed envelope cannot be read", "msg", r.Message, "err", err)
+			return
+		}
 	}
 	e.Due = r.Due
 	var rep *Report
 	if now := time.Now(); now.Before(q.tuned.Load().deadline(m)) && !e.Held {
 		rep = q.deliver(ctx, c, &Lease{
-			Message: *m, Envelope: *e, Until: r.Until,
-			body: func(ctx context.Context) (Body, error) { return q.store.Body(ctx, m.ID) },
+			Message: *m, Envelope: *e, Until: r.Until, body: q.opener(m.ID, body),
 		})
 	}
 	q.mu.Lock()
@@ -151,6 +154,23 @@ func (q *Queue) carry(ctx context.Context, c Courier, r *Row, f *flight) {
 	q.land(context.WithoutCancel(ctx), r, trial{
 		message: m, envelope: *e, report: rep, verb: verb, now: time.Now().UTC(), jitter: rand.Float64(),
 	})
+}
+
+// recall reads a claimed row. One that came without data, because it was still kept in
+// memory a moment ago, is read anew.
+func (q *Queue) recall(ctx context.Context, r *Row) (*Message, *Envelope, error) {
+	if r.Data == nil {
+		record, rows, err := q.store.Read(ctx, r.Message)
+		if err != nil {
+			return nil, nil, err
+		}
+		for i := range rows {
+			if rows[i].Number == r.Number {
+				r.Data, r.Record, r.Lane = rows[i].Data, record, rows[i].Lane
+			}
+		}
+	}
+	return decode(r)
 }
 
 // deliver calls the courier. One that panics has deferred its envelope.
@@ -205,7 +225,8 @@ func (q *Queue) commit(ctx context.Context, r *Row, t *trial, s *settlement) err
 	if err != nil {
 		return err
 	}
-	next.Lane, next.Group, next.Fence = r.Lane, r.Group, r.Fence
+	next.Group, next.Fence = r.Group, r.Fence
+	q.hot.drop(rowKey{r.Message, r.Number}) // before it can be claimed as it will be
 	if s.done {
 		change.Remove = []Row{next}
 	} else {
@@ -223,6 +244,9 @@ func (q *Queue) commit(ctx context.Context, r *Row, t *trial, s *settlement) err
 	}
 	change.Entries = [][]byte{line}
 	if err := q.store.Commit(ctx, change); err != nil {
+		for _, n := range notices {
+			q.hot.abandon(n.message.ID)
+		}
 		return err
 	}
 	q.settled(t.message, s)

@@ -107,6 +107,9 @@ type ClaimQuery struct {
 	// removal, earns it more, up to PerLane; what took long and was in vain costs it
 	// half. 0: PerLane at once. A hint: a store need not mind it.
 	Trial int
+	// Known reports that a row's content need not be read: the row may come without Data
+	// and Record, and with another Lane. A hint; nil: all are read.
+	Known func(id ID, number int) bool
 }
 
 // Change is what Commit does in one atomic step.

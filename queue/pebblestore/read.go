@@ -29,6 +29,10 @@ func (s *Store) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, tim
 	good := rows[:0]
 	for i := range rows {
 		r := rows[i]
+		if q.Known != nil && q.Known(r.Message, r.Number) {
+			good = append(good, r)
+			continue
+		}
 		if n := len(good); n > 0 && good[n-1].Message == r.Message {
 			r.Record = good[n-1].Record
 		}

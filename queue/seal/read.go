@@ -18,6 +18,10 @@ func (s *Store) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, tim
 	good := rows[:0]
 	v := view{s: s, keep: true}
 	for i := range rows {
+		if rows[i].Data == nil { // by q.Known
+			good = append(good, rows[i])
+			continue
+		}
 		if err := v.row(&rows[i]); err != nil {
 			s.report(err)
 			continue

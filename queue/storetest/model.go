@@ -92,6 +92,9 @@ func (s *Model) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, tim
 	}
 	rows, next := s.schedule.Claim(q)
 	for i := range rows {
+		if q.Known != nil && q.Known(rows[i].Message, rows[i].Number) {
+			continue
+		}
 		m := s.messages[rows[i].Message]
 		rows[i].Data, rows[i].Record = bytes.Clone(m.rows[rows[i].Number]), bytes.Clone(m.record)
 	}
