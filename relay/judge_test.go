@@ -2,6 +2,7 @@ package relay
 
 import (
 	"encoding/json"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -170,5 +171,18 @@ func TestAttemptRecord(t *testing.T) {
 	a = read(w.courier(rules).Deliver(t.Context(), lease("ann")))
 	if a.Achieved != policy.Encrypted || a.Rule != "rule 1" || len(a.Overrides) != 1 || a.Overrides[0].Ignored != policy.PromiseMTASTS || a.Overrides[0].Reason != "their certificate" {
 		t.Errorf("attempt %+v: want the override recorded", a)
+	}
+}
+
+// A host that is passed over, because its addresses are unknown, has no address in the log.
+func TestLogOfHostPassedOver(t *testing.T) {
+	w := newWorld(&fakeHost{open: map[policy.Rung]policy.Reason{policy.Modern: policy.ConnectRefused}}, &fakeHost{})
+	w.facts.Hosts[1].V4 = policy.Addresses{Lookup: policy.Lookup{Problem: "no reply in time"}}
+	var said strings.Builder
+	c := w.courier(opportunistic())
+	c.o.Logger = slog.New(slog.NewTextHandler(&said, nil))
+	c.Deliver(t.Context(), lease("ann"))
+	if got := said.String(); !strings.Contains(got, "attempt") || strings.Contains(got, "invalid") {
+		t.Error(got)
 	}
 }

@@ -335,7 +335,11 @@ func (t *trip) tell() {
 			slog.Int("try", a.Tries), slog.Int("recipients", len(a.Outcomes)),
 		}
 		if n := len(a.Trace); n > 0 {
-			attrs = append(attrs, slog.String("ip", a.Trace[n-1].Addr.Addr().String()), slog.String("rung", a.Trace[n-1].Rung.String()))
+			last := &a.Trace[n-1]
+			if last.Addr.IsValid() { // a host that was passed over has none
+				attrs = append(attrs, slog.String("ip", last.Addr.Addr().String()))
+			}
+			attrs = append(attrs, slog.String("rung", last.Rung.String()))
 		}
 		if a.Failure != nil {
 			attrs = append(attrs, slog.String("reason", a.Failure.Reason.String()), slog.String("status", a.Failure.Code()), slog.String("why", a.Finding()))
