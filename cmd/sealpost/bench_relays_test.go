@@ -24,6 +24,7 @@ type benchSite struct {
 	resolver string // address whose port 53 answers, the same for every relay
 	sinkPort int
 	held     bool // accept and keep, deliver nothing
+	idle     bool // one message at a time
 }
 
 // relay is what is measured: where it takes mail, and the process at its top.
@@ -82,6 +83,9 @@ require_auth = false
 // tunedPostfix is Postfix with what its documentation offers for speed.
 func tunedPostfix(t *testing.T, s benchSite) relay {
 	t.Helper()
+	if s.idle { // nothing can be reused
+		return postfixRelay(t, s)
+	}
 	return postfixRelay(t, s, "in_flow_delay = 0", "smtp_tls_connection_reuse = yes", "smtp_connection_cache_on_demand = yes")
 }
 

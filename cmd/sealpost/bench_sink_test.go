@@ -130,6 +130,7 @@ func (s *benchSink) serve(c net.Conn) {
 		defer close(x.later)
 		go x.sendLate()
 	}
+	defer func() { _ = x.conn.Close() }() // over TLS with its close_notify
 	x.out = append(x.out, "220 mx.load.test ESMTP\r\n"...)
 	for {
 		line, err := x.line()

@@ -173,7 +173,7 @@ func measure(t *testing.T, w workload, name string) (r result) {
 func openSite(t *testing.T, w workload) (benchSite, *child) {
 	t.Helper()
 	ca, dir := policytest.NewCA(), sharedDir(t)
-	s := benchSite{ca: ca, caFile: write(t, dir, "ca.pem", ca.PEM()), held: w.held}
+	s := benchSite{ca: ca, caFile: write(t, dir, "ca.pem", ca.PEM()), held: w.held, idle: w.source.Stamped}
 	chain, key := policytest.PEM(ca.Leaf(policytest.LeafOptions{Names: []string{"*.hosts.test"}}))
 	job := w.sink
 	job.Cert, job.Key = write(t, dir, "sink.pem", chain), write(t, dir, "sink.key", key)
