@@ -25,8 +25,8 @@ test: parts ## everything, with the race detector
 	CGO_ENABLED=1 go test -race -timeout 14m $(TESTFLAGS) ./...
 	go test -count=1 -run '^TestMemory$$' ./queue/pebblestore # the race detector would be what it measures
 
-bench: parts ## against Debian's Postfix on this machine, then the Go benchmarks
-	go test -tags bench -run '^TestAgainstPostfix$$' -v -count 1 -timeout 20m ./cmd/sealpost
+bench: parts ## against Debian's Postfix and Exim on this machine, then the Go benchmarks (rows: SEALPOST_BENCH=accept,one ...)
+	go test -tags bench -run '^TestBench$$' -v -count 1 -timeout 60m ./cmd/sealpost
 	go test -run '^$$' -bench . -benchtime 2s ./...
 
 fuzz: ## every fuzzer for FUZZTIME
