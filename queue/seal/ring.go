@@ -148,6 +148,12 @@ func (r *Ring) expect() error {
 	return nil
 }
 
+// otherRing is the error of a queue with another ring than its own.
+func otherRing(want, got, dir string) error {
+	return fmt.Errorf("seal: the queue was sealed with key ring %s, and %s holds key ring %s: give the key directory that belongs to this queue (with lost keys its mail cannot be read: then move the queue away, too)",
+		want, dir, got)
+}
+
 // prepareDir makes the directory and takes it for this process.
 func (r *Ring) prepareDir() (err error) {
 	if err := r.dir.disk.MkdirAll(r.o.Dir); err != nil {
@@ -176,6 +182,9 @@ func (r *Ring) open() error {
 	}
 	if err := r.adopt(found); err != nil {
 		return err
+	}
+	if r.o.ID != "" && r.root != nil && r.ID() != r.o.ID {
+		return otherRing(r.o.ID, r.ID(), r.o.Dir) // before anything is changed
 	}
 	r.work.Lock()
 	defer r.work.Unlock()

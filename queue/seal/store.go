@@ -91,8 +91,7 @@ func (s *Store) betroth(ctx context.Context) error {
 	case mark == id && s.ring.isBound():
 		return nil
 	case mark != "" && mark != id:
-		return fmt.Errorf("seal: the queue was sealed with key ring %s, and %s holds key ring %s: give the key directory that belongs to this queue (with lost keys its mail cannot be read: then move the queue away, too)",
-			mark, s.ring.o.Dir, id)
+		return otherRing(mark, id, s.ring.o.Dir)
 	case mark == "" && s.ring.isBound():
 		return fmt.Errorf("seal: key ring %s in %s belongs to another queue than this one, which was never sealed: give the queue's own data directory, or move the key directory away to begin anew",
 			id, s.ring.o.Dir)
