@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -214,9 +215,22 @@ const (
 
 // Encryption is [queue.encryption].
 type Encryption struct {
-	Enabled bool
-	KeyDir  string // "": data_dir/keys
+	Enabled     bool
+	KeyDir      string        // "": data_dir/keys; see Config.KeyDir
+	EraseAfter  time.Duration // a message is gone: nothing decrypts it from then on
+	RefusePlain bool          // what was not sealed is not believed
 }
+
+// KeyDir is the directory of the keys.
+func (c *Config) KeyDir() string {
+	if c.Queue.Encryption.KeyDir != "" {
+		return c.Queue.Encryption.KeyDir
+	}
+	return filepath.Join(c.Server.DataDir, "keys")
+}
+
+// QueueDir is the directory of the queue.
+func (c *Config) QueueDir() string { return filepath.Join(c.Server.DataDir, "queue") }
 
 // Policy is [policy]. The rule set is complete: what a rule leaves out, it has from
 // [policy], and its domains from their file.

@@ -264,7 +264,7 @@ func TestEnvironment(t *testing.T) {
 // TestNotes: what is accepted without effect is said, with its line.
 func TestNotes(t *testing.T) {
 	c := mustParse(t, "server.hostname = \"relay\"\n[policy]\nmta_sts = true\ninsecure_mx_dane = false\ndowngrade_hold = \"4h\"\n"+
-		"[queue]\nencryption.enabled = true\n[[submission]]\nmax_recipients = 5\n")
+		"[queue]\nencryption.enabled = false\n[[submission]]\nmax_recipients = 5\n")
 	var got []string
 	for _, n := range c.Notes {
 		got = append(got, n.String()[:len("test.toml:1:1")])

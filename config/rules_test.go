@@ -122,7 +122,7 @@ func TestRuleNotes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var got []string
-			for _, n := range mustParse(t, test.text, "SEALPOST_SERVER__HOSTNAME=relay.example.com", "SEALPOST_QUEUE__ENCRYPTION__ENABLED=false").Notes {
+			for _, n := range mustParse(t, test.text, "SEALPOST_SERVER__HOSTNAME=relay.example.com").Notes {
 				got = append(got, n.String())
 			}
 			if want := []string{test.want}; !slices.Equal(got, want) {

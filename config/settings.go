@@ -167,11 +167,15 @@ func queueTable() table {
 		key[Queue, time.Duration]{"journal_retention", duration(time.Second), func(q *Queue) *time.Duration { return &q.JournalRetention }, 30 * 24 * time.Hour,
 			"How long the record of deliveries is kept."},
 	}).with(
-		one("encryption", "Encryption at rest. Not available yet: the queue is not encrypted.", func(q *Queue) *Encryption { return &q.Encryption }, []field{
+		one("encryption", "Encryption at rest: see operating.md.", func(q *Queue) *Encryption { return &q.Encryption }, []field{
 			key[Encryption, bool]{"enabled", boolean(), func(e *Encryption) *bool { return &e.Enabled }, true,
-				"Whether messages are sealed on disk."},
+				"Whether messages, journal and memory are sealed on disk."},
 			key[Encryption, string]{"key_dir", text("path"), func(e *Encryption) *string { return &e.KeyDir }, "",
-				"Directory of the keys. \"\": data_dir/keys."},
+				"Directory of the keys, which belong in no backup; may be on another volume. \"\": data_dir/keys."},
+			key[Encryption, time.Duration]{"erase_after", duration(3 * time.Second), func(e *Encryption) *time.Duration { return &e.EraseAfter }, time.Hour,
+				"When a message is gone for so long, nothing on disk or in a backup of the queue decrypts it."},
+			key[Encryption, bool]{"refuse_plain", boolean(), func(e *Encryption) *bool { return &e.RefusePlain }, false,
+				"Whether what lies in the queue unsealed is refused: for a queue that was never used without encryption, or long ago."},
 		}),
 	)
 }

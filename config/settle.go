@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -156,11 +157,47 @@ func (s *settler) queue() {
 	if q.Store == StorePostgres {
 		s.wrong(q, "store", `queue.store "postgres" is not available in this version`, `write "pebble"`)
 	}
-	if q.Encryption.Enabled && s.sound(&q.Encryption, "enabled") {
-		at := s.at(&q.Encryption, "enabled")
-		s.report.note(at, "queue.encryption is not available in this version: the queue on disk is not encrypted",
-			"keep data_dir on an encrypted disk where that matters")
+	s.encryption()
+}
+
+func (s *settler) encryption() {
+	e := &s.config.Queue.Encryption
+	if !s.sound(e, "enabled") {
+		return
 	}
+	if !e.Enabled {
+		s.report.note(s.at(e, "enabled"), "the queue is not encrypted on disk", "keep data_dir on an encrypted disk where that matters")
+		if e.RefusePlain {
+			s.wrong(e, "refuse_plain", "queue.encryption.refuse_plain is set, and encryption is off: all mail would be refused", "take it out, or write enabled = true")
+		}
+		return
+	}
+	if e.KeyDir == "" || !s.sound(e, "key_dir") {
+		return
+	}
+	what := fmt.Sprintf("queue.encryption.key_dir %q ", clip(e.KeyDir))
+	switch info, err := os.Stat(e.KeyDir); {
+	case err == nil && !info.IsDir():
+		s.wrong(e, "key_dir", what+"is no directory", "give a directory of its own; it is made when it is missing")
+	case within(e.KeyDir, s.config.QueueDir()):
+		s.wrong(e, "key_dir", what+"is inside the queue's directory: a backup of the queue would hold its keys",
+			"give another directory, or leave it out")
+	case within(s.config.Server.DataDir, e.KeyDir):
+		s.wrong(e, "key_dir", what+"holds data_dir: keys need a directory of their own", "give another directory, or leave it out")
+	}
+}
+
+// within reports whether a path is a directory or lies below it.
+func within(path, dir string) bool {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return false
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return false
+	}
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
 // bound is a listener that was seen.

@@ -29,7 +29,7 @@ func recipientWords() words {
 	return words{"pending", "delivered", "bounced", "expired", "dropped"}
 }
 func outcomeWords() words { return words{"deferred", "delivered", "bounced"} }
-func rowWords() words     { return words{"unset", "waiting", "leased", "held"} }
+func rowWords() words     { return words{"unset", "waiting", "leased", "held", "damaged"} }
 func noticeWords() words  { return words{"unset", "failed", "delayed", "relayed"} }
 
 // String returns the state's word.
@@ -58,7 +58,7 @@ func (k *OutcomeKind) UnmarshalText(b []byte) error {
 	return err
 }
 
-// String returns the state's word: waiting, leased or held.
+// String returns the state's word: waiting, leased, held or damaged.
 func (s RowState) String() string { return rowWords().of(uint8(s)) }
 
 // MarshalText writes the state's word.

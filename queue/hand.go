@@ -16,6 +16,9 @@ type Entry struct {
 	Message  Message  `json:"message"`
 	Envelope Envelope `json:"envelope"`
 	State    RowState `json:"state"`
+	// Damage is why the envelope cannot be read: nothing but its ID is known then, and
+	// only a drop does anything to it. State is RowDamaged.
+	Damage string `json:"damage,omitempty"`
 }
 
 // Filter says which envelopes are meant. Zero fields match everything.
@@ -23,7 +26,7 @@ type Filter struct {
 	ID        string        `json:"id,omitempty"`         // message or envelope ID
 	Domain    string        `json:"domain,omitempty"`     // a name, or ".name" for all below it
 	Sender    string        `json:"sender,omitempty"`     // an address, "@domain", or "<>"
-	State     string        `json:"state,omitempty"`      // waiting, leased, held
+	State     string        `json:"state,omitempty"`      // waiting, leased, held, damaged
 	Reason    string        `json:"reason,omitempty"`     // of the last failure of a recipient
 	OlderThan time.Duration `json:"older_than,omitempty"` // since acceptance
 	Limit     int           `json:"limit,omitempty"`      // 0: no limit
@@ -52,7 +55,7 @@ const (
 func (v Verb) fits(s RowState) bool {
 	switch v {
 	case VerbHold, VerbRetry:
-		return s != RowHeld
+		return s < RowHeld
 	case VerbRelease:
 		return s == RowHeld
 	}
@@ -91,7 +94,7 @@ func (f Filter) compile(now time.Time) (*matcher, error) {
 	}
 	if f.State != "" {
 		if err := m.state.UnmarshalText([]byte(f.State)); err != nil || m.state == 0 {
-			return nil, badFilter("state %q is unknown: use waiting, leased or held", f.State)
+			return nil, badFilter("state %q is unknown: use waiting, leased, held or damaged", f.State)
 		}
 	}
 	if f.Reason != "" {
@@ -135,6 +138,7 @@ func (m *matcher) match(e *Entry) bool {
 	case m.ID != "" && m.ID != string(e.Message.ID) && m.ID != string(e.Envelope.ID),
 		m.Domain != "" && !e.Envelope.Lane.Within(m.Domain),
 		m.state != 0 && m.state != e.State,
+		e.State == RowDamaged && m.Sender != "", // it is not known
 		m.OlderThan > 0 && m.now.Sub(e.Message.AcceptedAt) < m.OlderThan:
 		return false
 	}
@@ -174,15 +178,10 @@ func (q *Queue) List(ctx context.Context, f Filter, fn func(Entry) error) error 
 // each calls fn for the rows that match, as they are now, page by page.
 func (q *Queue) each(ctx context.Context, m *matcher, fn func(*Row, *Entry) error) error {
 	visit := func(r *Row) error {
-		e, err := entry(r)
-		if err != nil {
-			q.log.Error("queue: an envelope cannot be read", "msg", r.Message, "err", err)
-			return nil
+		if e := entry(r); m.match(e) {
+			return fn(r, e)
 		}
-		if !m.match(e) {
-			return nil
-		}
-		return fn(r, e)
+		return nil
 	}
 	if m.ID != "" {
 		rows, err := q.rows(ctx, m.ID)
@@ -242,16 +241,6 @@ func (q *Queue) rows(ctx context.Context, name string) ([]Row, error) {
 	return rows, err
 }
 
-// entry reads a row for an operator.
-func entry(r *Row) (*Entry, error) {
-	m, e, err := decode(r)
-	if err != nil {
-		return nil, err
-	}
-	e.Due = r.Due
-	return &Entry{Message: *m, Envelope: *e, State: r.State}, nil
-}
-
 // Show returns all envelopes of a message. ErrNotFound when it is not there (any
 // more), a *FilterError when id is no ID.
 func (q *Queue) Show(ctx context.Context, id ID) ([]Entry, error) {
@@ -264,11 +253,7 @@ func (q *Queue) Show(ctx context.Context, id ID) ([]Entry, error) {
 	}
 	list := make([]Entry, 0, len(rows))
 	for i := range rows {
-		e, err := entry(&rows[i])
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, *e)
+		list = append(list, *entry(&rows[i]))
 	}
 	return list, nil
 }
@@ -311,7 +296,7 @@ func (q *Queue) Act(ctx context.Context, a Action, f Filter) (int, error) {
 // row is gone or the filter does not mean it any more.
 func (q *Queue) act(ctx context.Context, v Verb, m *matcher, r *Row) (bool, error) {
 	for range 100 {
-		if r.State == RowLeased {
+		if r.State == RowLeased && r.Damage == nil {
 			done, wait := q.intend(v, r)
 			if done {
 				return true, nil
@@ -338,8 +323,8 @@ func (q *Queue) act(ctx context.Context, v Verb, m *matcher, r *Row) (bool, erro
 		}
 		r = &rows[i]
 		r.Record = record
-		if e, err := entry(r); err != nil || !v.fits(e.State) || !m.match(e) && m.state == 0 {
-			return false, err
+		if e := entry(r); !v.fits(e.State) || !m.match(e) && m.state == 0 {
+			return false, nil
 		}
 	}
 	return false, fmt.Errorf("queue: envelope %s does not stand still", r.Message.EnvelopeID(r.Number))
@@ -363,6 +348,9 @@ func (q *Queue) intend(v Verb, r *Row) (done bool, wait <-chan struct{}) {
 
 // strike does the verb to a row that is not leased. ErrStale when it moved.
 func (q *Queue) strike(ctx context.Context, v Verb, r *Row) error {
+	if r.Damage != nil {
+		return q.dropDamaged(ctx, r)
+	}
 	m, e, err := decode(r)
 	if err != nil {
 		return err

@@ -26,7 +26,8 @@ const (
 // JournalEntry is what Follow's readers get, as JSON. It is written in the same
 // commit as what it tells. It stands for itself: the message may be gone. Each
 // accepted recipient gets exactly one entry in which its state is final (delivered,
-// bounced, expired, dropped).
+// bounced, expired, dropped); but those of an envelope that cannot be read, which an
+// operator drops, are not known: its last entry has no recipients.
 type JournalEntry struct {
 	Version    int           `json:"v"`
 	Kind       EntryKind     `json:"kind"`

@@ -87,6 +87,9 @@ type Row struct {
 	Data  []byte // the sealed envelope
 	// Record is the message's record. Claim and Scan fill it in; nobody else reads it.
 	Record []byte
+	// Damage is why the row or its record cannot be read: Data and Record are nil then. Read
+	// and Scan set it, on a store that can tell; Claim gives no such row.
+	Damage error
 }
 
 // Counter is a Store that can also count, cheaply. Stats of a Queue over a store

@@ -41,7 +41,8 @@ func newDemo(out io.Writer, n *internet) *demo {
 
 func (d *demo) begin(submission string) {
 	fmt.Fprintf(d.out, "A private internet is up on loopback: signed DNS on %s, %d mail exchangers on port %d, Sealpost's submission on %s.\n"+
-		"The operator's floor is plaintext: TLS wherever any host of a domain has it, clear text only where none does.\n\n",
+		"The operator's floor is plaintext: TLS wherever any host of a domain has it, clear text only where none does.\n"+
+		"On disk everything is encrypted; an hour after a message is gone nothing decrypts it.\n\n",
 		d.net.zones.Addr(), len(d.net.farm.Hosts), d.net.farm.Port, submission)
 }
 

@@ -63,6 +63,9 @@ func (h *house) warnings() []string {
 	if err := h.space.gate(); err != nil {
 		list = append(list, "New mail is refused (452): "+err.Error())
 	}
+	if late := h.overdue(); late > 0 {
+		list = append(list, "Keys of messages that are gone should have been destroyed "+short(late)+" ago: the log says why they were not. Until then such mail can be decrypted.")
+	}
 	if cfg.Delivery.Paused {
 		list = append(list, "Delivery is paused (delivery.paused): mail is accepted and kept.")
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/sealpost/sealpost/config"
 	"github.com/sealpost/sealpost/policy"
 	"github.com/sealpost/sealpost/queue"
-	"github.com/sealpost/sealpost/queue/pebblestore"
+	"github.com/sealpost/sealpost/queue/seal"
 	"github.com/sealpost/sealpost/relay"
 	"github.com/sealpost/sealpost/relay/dsn"
 	"github.com/sealpost/sealpost/relay/httpapi"
@@ -44,7 +44,7 @@ type house struct {
 	recent  *httpapi.Recorder
 	space   *space
 
-	store *pebblestore.Store
+	*vault
 	queue *queue.Queue
 	*lookout
 	pool    *smtpclient.Pool
@@ -79,7 +79,7 @@ func openHouse(cfg *config.Config, s seams) (h *house, err error) {
 	}()
 	h.metrics = metrics.New(metricsOptions(cfg, s.log))
 	h.metrics.Reloaded(time.Now())
-	if h.store, err = openStore(cfg, s); err != nil {
+	if h.vault, err = openVault(cfg, vaultOptions{s, func(d *seal.Damage) { h.metrics.Damaged(d.Thing()) }}); err != nil {
 		return nil, err
 	}
 	h.space = newSpace(cfg)
@@ -96,16 +96,6 @@ func openHouse(cfg *config.Config, s seams) (h *house, err error) {
 		return nil, err
 	}
 	return h, nil
-}
-
-func openStore(cfg *config.Config, s seams) (*pebblestore.Store, error) {
-	store, err := pebblestore.Open(pebblestore.Options{
-		Dir: filepath.Join(cfg.Server.DataDir, "queue"), Retention: cfg.Queue.JournalRetention, Logger: s.log, Fatal: s.fatal,
-	})
-	if err != nil {
-		return nil, &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
-	}
-	return store, nil
 }
 
 func (h *house) openQueue(cfg *config.Config) error {
@@ -162,10 +152,11 @@ func (h *house) openHTTP(cfg *config.Config) (err error) {
 	h.metrics.Watch(metrics.Sources{
 		Queue: h.queue.Stats, StorageFree: h.space.freeBytes,
 		IntakePaused: h.space.full, DNSSEC: h.resolver.Available, Holds: h.held, Outage: h.resolver.Outage,
+		KeysOverdue: h.overdue,
 	})
 	h.web = httpapi.New(httpapi.Options{
 		Hostname: cfg.Server.Hostname, Version: version(), Metrics: h.metrics.Handler(), Queue: h.queue, Recorder: h.recent, Explainer: h.courier,
-		HostMemory: rememberedHosts{h.lookout}, PolicyMemory: rememberedPolicies{h.lookout},
+		HostMemory: rememberedHosts{h.lookout}, PolicyMemory: rememberedPolicies{h.lookout}, Keys: h.keys(),
 		Live: h.liveChecks(), Ready: h.readyChecks(), Warnings: h.warnings, Token: token, Logger: h.log,
 	})
 	if h.admin, err = httpapi.ListenSocket(adminSocket(cfg)); err != nil {
@@ -298,8 +289,8 @@ func (h *house) close() {
 	if h.lookout != nil {
 		errs = append(errs, h.lookout.close())
 	}
-	if h.store != nil {
-		errs = append(errs, h.store.Close())
+	if h.vault != nil {
+		errs = append(errs, h.vault.close())
 	}
 	for _, err := range errs {
 		if err != nil && !errors.Is(err, net.ErrClosed) {

@@ -32,6 +32,7 @@ type cli struct {
 	Explain     explainCmd     `cmd:"" help:"Say how mail to a domain is protected, and why."`
 	Queue       queueCmd       `cmd:"" help:"Look at the queue of a running relay, and act on it."`
 	Memory      memoryCmd      `cmd:"" help:"Look at what a running relay remembers of hosts and MTA-STS policies, and make it forget."`
+	Keys        keysCmd        `cmd:"" help:"Keys of the encryption at rest."`
 	User        userCmd        `cmd:"" help:"Credentials of applications."`
 	Healthcheck healthCmd      `cmd:"" help:"Ask a running relay whether it is ready (for containers)."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`

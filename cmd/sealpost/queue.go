@@ -42,7 +42,7 @@ type queueFilter struct {
 	Domain    string `help:"Recipient domain, or .domain for all below it."`
 	Sender    string `help:"Envelope sender: an address, @domain, or <>."`
 	ID        string `name:"id" help:"Message or envelope ID."`
-	State     string `enum:"waiting,leased,held,-" default:"-" help:"State: waiting, leased or held."`
+	State     string `enum:"waiting,leased,held,damaged,-" default:"-" help:"State: waiting, leased, held or damaged (cannot be read)."`
 	Reason    string `help:"Reason of the last failure, such as connect-timeout."`
 	OlderThan age    `help:"Least age since acceptance, such as 2h or 3d." placeholder:"AGE"`
 	Limit     int    `help:"At most so many."`
@@ -105,7 +105,7 @@ func (c *queueListCmd) Run(ctx context.Context, s streams, parent *queueCmd) err
 			fmt.Fprintf(s.out, "%-30s %-8s %6s %5s %-10s %-28s %s\n", "ENVELOPE", "STATE", "AGE", "TRIES", "NEXT", "DOMAIN", "LAST REASON")
 		}
 		_, err := fmt.Fprintf(s.out, "%-30s %-8s %6s %5d %-10s %-28s %s\n", e.Envelope.ID, e.State, since(e.Message.AcceptedAt),
-			e.Envelope.Tries, next(e), e.Envelope.Lane, lastReason(&e.Envelope))
+			e.Envelope.Tries, next(e), orDash(string(e.Envelope.Lane)), lastReason(&e))
 		return err
 	})
 	if err == nil && n == 0 {
@@ -132,6 +132,8 @@ func short(d time.Duration) string {
 
 func next(e queue.Entry) string {
 	switch wait := time.Until(e.Envelope.Due); {
+	case e.State == queue.RowDamaged:
+		return "never"
 	case e.State == queue.RowHeld:
 		return "held"
 	case e.State == queue.RowLeased:
@@ -143,8 +145,11 @@ func next(e queue.Entry) string {
 	}
 }
 
-func lastReason(e *queue.Envelope) string {
-	for _, r := range e.Recipients {
+func lastReason(e *queue.Entry) string {
+	if e.Damage != "" {
+		return e.Damage
+	}
+	for _, r := range e.Envelope.Recipients {
 		if r.State == queue.Pending && r.Last != nil && r.Last.Failure != nil {
 			return r.Last.Failure.Reason.String()
 		}
@@ -196,6 +201,11 @@ func showMessage(out io.Writer, entries []queue.Entry, attempts []relay.Attempt)
 		return errors.New("no such message")
 	}
 	m := &entries[0].Message
+	for i := range entries {
+		if entries[i].State != queue.RowDamaged {
+			m = &entries[i].Message
+		}
+	}
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintf(w, "message\t%s\naccepted\t%s (%s ago)\nfrom\t<%s>\ncredential\t%s\nsize\t%d octets\n", m.ID,
 		m.AcceptedAt.Local().Format(time.DateTime), since(m.AcceptedAt), m.Sender, orDash(m.Credential), m.Size)
@@ -204,6 +214,10 @@ func showMessage(out io.Writer, entries []queue.Entry, attempts []relay.Attempt)
 	}
 	for i := range entries {
 		e := &entries[i]
+		if e.State == queue.RowDamaged {
+			fmt.Fprintf(w, "\nenvelope\t%s\nstate\t%s\nwhy\t%s\nto do\tput back what is missing, or: sealpost queue drop --id %s\n", e.Envelope.ID, e.State, e.Damage, e.Envelope.ID)
+			continue
+		}
 		fmt.Fprintf(w, "\nenvelope\t%s\ndomain\t%s\nstate\t%s\ntries\t%d\nnext\t%s\n", e.Envelope.ID, e.Envelope.Lane, e.State, e.Envelope.Tries, next(*e))
 		for _, r := range e.Envelope.Recipients {
 			fmt.Fprintf(w, "to\t<%s>\t%s\t%s\n", r.Address, r.State, lastWord(r.Last))

@@ -23,6 +23,7 @@ func TestScripts(t *testing.T) {
 			"attempt": scene((*scenario).attempt), "trace": scene((*scenario).trace), "received": scene((*scenario).received),
 			"sts": scene((*scenario).sts), "disconnect": scene((*scenario).disconnect),
 			"noclear": scene((*scenario).noClear), "become": scene((*scenario).become), "reload": scene((*scenario).reload),
+			"stop": scene((*scenario).stop), "again": scene((*scenario).again),
 		},
 	})
 }
@@ -35,6 +36,7 @@ type scenario struct {
 	hosts []exchanger
 	lines []string // of DNS, added at the start
 	w     *world
+	end   func() // stops the relay
 }
 
 // scene adapts a method to testscript; none of the commands can be negated.
@@ -99,7 +101,18 @@ func (s *scenario) start(ts *testscript.TestScript, args []string) {
 		s.hosts = []exchanger{{"shop.example", 10, "mx.shop.example", k, false}}
 	}
 	s.w = newWorldWith(s.test(ts), s.hosts, more, s.lines)
+	s.end = s.w.end
 	ts.Setenv("SEALPOST_SERVER__DATA_DIR", s.w.dir)
+	ts.Setenv("HTTP", "http://"+s.w.house.httpAddr())
+	ts.Setenv("SUBMISSION", s.w.submission())
+}
+
+// stop: the relay ends, its data stays.
+func (s *scenario) stop(*testscript.TestScript, []string) { s.end() }
+
+// again FILE: the relay starts again, in the same internet and with the same data.
+func (s *scenario) again(ts *testscript.TestScript, args []string) {
+	s.end = s.w.start(s.test(ts), ts.ReadFile(args[0]))
 	ts.Setenv("HTTP", "http://"+s.w.house.httpAddr())
 	ts.Setenv("SUBMISSION", s.w.submission())
 }

@@ -36,6 +36,7 @@ type world struct {
 	*internet
 	house *house
 	dir   string
+	end   func()    // stops the relay
 	ports [2]string // submission, HTTP
 	// listener is more configuration of the submission listener.
 	listener string
@@ -150,6 +151,7 @@ func (w *world) start(t tb, more string) (stop func()) {
 		}
 	})
 	t.Cleanup(stop)
+	w.end = stop
 	return stop
 }
 

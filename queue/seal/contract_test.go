@@ -50,3 +50,39 @@ func TestHistory(t *testing.T) {
 		}
 	}
 }
+
+// TestGroupsAreHidden: what is stored of a fairness class tells nothing, is equal for equal
+// ones also after a restart, and the queue gets back what it gave.
+func TestGroupsAreHidden(t *testing.T) {
+	t.Parallel()
+	p, d := newTape(), newMemDisk()
+	w := &world{TB: t, ctx: t.Context()}
+	stored := make(map[string]string)
+	groups := []string{"", "12345678", "15 octets long.", "16 octets long..", "another of many octets"}
+	for range 2 {
+		w.reopen(p, d)
+		for _, g := range groups {
+			id := w.insertFor(g, "body", "a.example")
+			_, rows, err := p.Model.Read(w.ctx, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			hidden := rows[0].Group
+			if hidden == g || len(hidden) != 16 || stored[g] != "" && stored[g] != hidden {
+				t.Errorf("group %q is stored as %q, before as %q", g, hidden, stored[g])
+			}
+			stored[g] = hidden
+			if _, rows, err = w.s.Read(w.ctx, id); err != nil || len(g) < 16 && rows[0].Group != g {
+				t.Errorf("group %q came back as %q, %v", g, rows[0].Group, err)
+			}
+		}
+		w.shut()
+	}
+	seen := make(map[string]bool)
+	for _, h := range stored {
+		seen[h] = true
+	}
+	if len(seen) != len(groups) {
+		t.Errorf("%d groups are stored as %d", len(groups), len(seen))
+	}
+}

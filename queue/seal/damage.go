@@ -2,6 +2,7 @@ package seal
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/sealpost/sealpost/queue"
 )
@@ -45,3 +46,18 @@ func (d *Damage) Error() string {
 
 // Unwrap returns the reason.
 func (d *Damage) Unwrap() error { return d.Err }
+
+// Thing is what it was, in one word of a closed set: see Things.
+func (d *Damage) Thing() string {
+	for _, t := range Things() {
+		if strings.Contains(d.What, t) {
+			return t
+		}
+	}
+	return ""
+}
+
+// Things are the words of Thing. A frame is a part of a body.
+func Things() []string { return []string{"record", thingRow, "body", "entry", "cell"} }
+
+const thingRow = "row"

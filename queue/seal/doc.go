@@ -30,8 +30,9 @@
 // (tree.go), which can lose one leaf and keep all others.
 //
 // Lanes and names of cells are keyed hashes (HMAC-SHA-256 under the root, 128 bits); the
-// class of a cell, up to the first slash, stays. What stays open: message IDs (with the time of
-// acceptance), sizes, due times, states, days of journal entries.
+// class of a cell, up to the first slash, stays. Fairness classes are enciphered, equal ones to
+// equal ones. What stays open: message IDs (with the time of acceptance), sizes, due times,
+// states, days of journal entries.
 //
 // docs/adr/0012-erasure.md says what this does against whom, and what it does not.
 //
@@ -59,6 +60,8 @@
 //	         stored is class + "~" + base64url(HMAC(root, "cell" 0 + name)[:16]), cell
 //	         key is HMAC(root, "cell key" 0 + stored)
 //	lane     "~" + base64url(HMAC(root, "lane" 0 + domain)[:16])
+//	group    AES-256(HMAC(root, "group key" 0), len(1) + class + zeros), one block; of a class above 15
+//	         octets it is HMAC(root, "group" 0 + class)[:15]
 //	leaf     12 steps down from the day's root: key = SHA-256(key + step(1) + "seal tree"), the steps
 //	         are the first 12 half-octets of SHA-256(name)
 //	key file two copies of a key with 8 octets of its SHA-256 behind, the second at the next multiple of 4,096
@@ -72,7 +75,8 @@
 //
 //  1. nil means what it means in the store behind: every method is one call of it.
 //  2. A value that was changed, cut, moved to another message or taken from another place of
-//     the same message does not open: a *Damage names message and thing, the rest goes on.
+//     the same message does not open: a *Damage names message and thing, the rest goes on. A
+//     row that is claimed and does not open waits as held for an hour, in nobody's way.
 //     No octet of a frame is given out before the frame has opened. (Not seen here: an older
 //     version of a row in the place of a newer one, an entry left out of the journal or moved in
 //     it. The journal's chain of hashes shows the latter.)

@@ -8,8 +8,12 @@ import (
 	"github.com/sealpost/sealpost/queue"
 )
 
-// Claim leases due rows: see queue.Store. A row that does not open is reported and
-// stays leased, so it is out of the way until its lease runs out.
+// asideFor is how long a row that does not open is left alone. Then it is claimed again:
+// its key may have been put back.
+const asideFor = time.Hour
+
+// Claim leases due rows: see queue.Store. A row that does not open is reported and set
+// aside, so that it takes nobody's place.
 func (s *Store) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, time.Time, error) {
 	rows, next, err := s.inner.Claim(ctx, q)
 	if err != nil {
@@ -19,16 +23,38 @@ func (s *Store) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, tim
 	v := view{s: s, keep: true}
 	for i := range rows {
 		if rows[i].Data == nil { // by q.Known
+			rows[i].Group = s.groups.show(rows[i].Group)
 			good = append(good, rows[i])
 			continue
 		}
-		if err := v.row(&rows[i]); err != nil {
-			s.report(err)
+		stored := rows[i]
+		err := v.row(&rows[i])
+		if err == nil {
+			good = append(good, rows[i])
 			continue
 		}
-		good = append(good, rows[i])
+		s.report(err)
+		if again := s.aside(ctx, stored, err, q.Now); next.IsZero() || again.Before(next) {
+			next = again
+		}
 	}
 	return good, next, nil
+}
+
+// aside has a row, as it is stored, wait as held and returns until when. One whose own
+// octets are not those that were sealed stays leased instead: to write them again would keep
+// for ever what may be a fault of memory.
+func (s *Store) aside(ctx context.Context, r queue.Row, why error, now time.Time) time.Time {
+	var d *Damage
+	if errors.As(why, &d) && d.Thing() == thingRow && errors.Is(why, ErrDamaged) {
+		return r.Until
+	}
+	r.State, r.Due, r.Record = queue.RowHeld, now.Add(asideFor), nil
+	if err := s.inner.Commit(context.WithoutCancel(ctx), &queue.Change{Update: []queue.Row{r}}); err != nil {
+		s.o.Logger.Error("seal: cannot be set aside", "msg", r.Message, "err", err)
+		return r.Until
+	}
+	return r.Due
 }
 
 // view opens rows one after the other; those of one message together.
@@ -57,28 +83,32 @@ func (v *view) row(r *queue.Row) error {
 	return v.s.openRow(v.secret, r)
 }
 
-// Read returns a message's record and rows: see queue.Store. A *Damage when one of
-// them does not open.
+// Read returns a message's record and rows: see queue.Store. What does not open has the
+// reason, a *Damage, in Row.Damage; that of the record is in all rows.
 func (s *Store) Read(ctx context.Context, id queue.ID) ([]byte, []queue.Row, error) {
 	stored, rows, err := s.inner.Read(ctx, id)
 	if err != nil {
 		return nil, nil, err
 	}
 	sec, record, err := s.open(id, stored)
-	if err != nil {
-		return nil, nil, err
+	if err == nil {
+		s.secrets.put(id, sec)
 	}
 	for i := range rows {
-		if err := s.openRow(sec, &rows[i]); err != nil {
-			return nil, nil, err
+		r := &rows[i]
+		if r.Damage = err; err == nil {
+			r.Damage = s.openRow(sec, r)
+		}
+		if r.Damage != nil {
+			r.Lane, r.Data = "", nil
 		}
 	}
-	s.secrets.put(id, sec)
 	return record, rows, nil
 }
 
-// Scan calls fn item by item: see queue.Store. What does not open is reported and left
-// out; of the journal, what was erased is left out without a word.
+// Scan calls fn item by item: see queue.Store. A row that does not open has the reason in
+// Row.Damage. An entry that does not open is reported and left out; one that was erased is
+// left out without a word.
 func (s *Store) Scan(ctx context.Context, q queue.ScanQuery, fn func(queue.Item) error) error {
 	if q.Kind == queue.ScanCells {
 		return s.scanCells(ctx, q, fn)
@@ -120,7 +150,11 @@ func (s *Store) Scan(ctx context.Context, q queue.ScanQuery, fn func(queue.Item)
 // openItem opens what a scan found.
 func (s *Store) openItem(it *queue.Item, kind queue.ItemKind, v *view) (err error) {
 	if kind != queue.ScanJournal {
-		return v.row(&it.Row)
+		r := &it.Row
+		if r.Damage = v.row(r); r.Damage != nil {
+			r.Lane, r.Data, r.Record = "", nil, nil
+		}
+		return nil
 	}
 	if !isSealed(it.Entry) {
 		if s.o.RefusePlain {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -18,12 +20,15 @@ type RingOptions struct {
 	// must be in no backup, snapshot or checkpoint: see docs/adr/0012-erasure.md.
 	Dir string
 	// Delay is the time after which nothing decrypts a message that is gone. At least
-	// a minute; 0: an hour.
+	// three seconds, which is for tests; 0: an hour.
 	Delay time.Duration
 	// Retention is the age at which journal keys go; 0: never. Not shorter than the
 	// store's own, or entries are there that nobody can read.
 	Retention time.Duration
-	Logger    *slog.Logger // nil: discard
+	// ID is the ring that must be there: that of the store (see RingOf). "": it is made when
+	// missing.
+	ID     string
+	Logger *slog.Logger // nil: discard
 
 	disk disk // tests: another file system
 }
@@ -31,7 +36,7 @@ type RingOptions struct {
 // Bounds of a ring.
 const (
 	defaultDelay = time.Hour
-	minDelay     = time.Minute
+	minDelay     = 3 * time.Second // epochs are named by seconds
 	// slices: an epoch takes new keys for one slice, and is destroyed one slice
 	// later. The third slice is for a sweep that is late or must be tried again.
 	slicesPerDelay = 3
@@ -114,6 +119,9 @@ func OpenRing(o RingOptions) (*Ring, error) {
 		keks: make(map[uint64]*kek), epochs: make(map[uint64]*epoch), days: make(map[uint64]*day),
 	}
 	r.quiet = sync.NewCond(&r.mu)
+	if err := r.expect(); err != nil {
+		return nil, err
+	}
 	if err := r.prepareDir(); err != nil {
 		return nil, err
 	}
@@ -121,6 +129,29 @@ func OpenRing(o RingOptions) (*Ring, error) {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
+}
+
+// expect refuses to make keys anew where there must be some. On a volume that is not
+// mounted they would be in the way of the right ones.
+func (r *Ring) expect() error {
+	if r.o.ID == "" {
+		return nil
+	}
+	names, err := r.dir.disk.ReadDir(r.o.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("seal: key directory: %w", err)
+	}
+	if !slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, suffixKey) }) {
+		return fmt.Errorf("seal: the queue was sealed with key ring %s, and there are no keys in %s: give the right key directory, mount its volume, or put the keys back (with lost keys the mail in the queue cannot be read: then move the queue away, too)",
+			r.o.ID, r.o.Dir)
+	}
+	return nil
+}
+
+// otherRing is the error of a queue with another ring than its own.
+func otherRing(want, got, dir string) error {
+	return fmt.Errorf("seal: the queue was sealed with key ring %s, and %s holds key ring %s: give the key directory that belongs to this queue (with lost keys its mail cannot be read: then move the queue away, too)",
+		want, dir, got)
 }
 
 // prepareDir makes the directory and takes it for this process.
@@ -151,6 +182,9 @@ func (r *Ring) open() error {
 	}
 	if err := r.adopt(found); err != nil {
 		return err
+	}
+	if r.o.ID != "" && r.root != nil && r.ID() != r.o.ID {
+		return otherRing(r.o.ID, r.ID(), r.o.Dir) // before anything is changed
 	}
 	r.work.Lock()
 	defer r.work.Unlock()

@@ -132,6 +132,7 @@ func (s *Store) openRow(sec *secret, r *queue.Row) error {
 		if !sec.plain || s.o.RefusePlain {
 			return damage(ErrPlain)
 		}
+		r.Group = s.groups.show(r.Group)
 		return nil
 	}
 	aead := sec.aead
@@ -148,6 +149,7 @@ func (s *Store) openRow(sec *secret, r *queue.Row) error {
 	if err != nil {
 		return damage(err)
 	}
+	r.Group = s.groups.show(r.Group)
 	return nil
 }
 

@@ -16,8 +16,9 @@ import (
 // Options of a Store.
 type Options struct {
 	Logger *slog.Logger // nil: discard
-	// Damaged is told of each thing that does not open and is left out of what Claim
-	// and Scan return. Calls are concurrent and must not block. nil: only the log.
+	// Damaged is told of each thing that does not open when it is wanted: a row that is
+	// claimed, a body, an entry of the journal, a cell. Calls are concurrent and must not
+	// block. nil: only the log.
 	Damaged func(*Damage)
 	// RefusePlain refuses what was not sealed. Set it when the last message from before
 	// sealing is gone: until then who can write to the disk can put plain mail there.
@@ -31,6 +32,7 @@ type Store struct {
 	ring    *Ring       // not owned
 	o       Options
 	names   *namer
+	groups  *grouper
 	secrets *secrets
 	pool    buffers
 	sweeps  chan struct{} // capacity 1: one sweep at a time; before Ring.work
@@ -46,6 +48,16 @@ var (
 // markCell holds the ID of the ring that seals a store, as it is.
 const markCell = "seal/ring"
 
+// RingOf returns the ID of the ring that seals a store, which is not opened for sealing;
+// "" when none does.
+func RingOf(ctx context.Context, inner queue.Store) (string, error) {
+	mark, err := inner.Cell(ctx, markCell)
+	if err != nil {
+		return "", fmt.Errorf("seal: %w", err)
+	}
+	return string(mark), nil
+}
+
 // New returns a sealing store in front of another one, which it closes, with a ring,
 // which it does not close. It fails when the ring is another store's: with the wrong keys
 // nothing would open, and a sweep would destroy keys that are needed. Close it.
@@ -57,6 +69,7 @@ func New(inner queue.Store, ring *Ring, o Options) (*Store, error) {
 	ring.mu.Lock()
 	s.names = newNamer(ring.root.secret[:])
 	ring.mu.Unlock()
+	s.groups = newGrouper(s.names)
 	if err := s.betroth(context.Background()); err != nil {
 		return nil, err
 	}
@@ -69,18 +82,17 @@ func New(inner queue.Store, ring *Ring, o Options) (*Store, error) {
 // betroth checks that store and ring belong together; at first they do not belong
 // to anybody.
 func (s *Store) betroth(ctx context.Context) error {
-	mark, err := s.inner.Cell(ctx, markCell)
+	mark, err := RingOf(ctx, s.inner)
 	if err != nil {
-		return fmt.Errorf("seal: %w", err)
+		return err
 	}
 	id := s.ring.ID()
 	switch {
-	case string(mark) == id && s.ring.isBound():
+	case mark == id && s.ring.isBound():
 		return nil
-	case len(mark) > 0 && string(mark) != id:
-		return fmt.Errorf("seal: the queue was sealed with key ring %s, and %s holds key ring %s: give the key directory that belongs to this queue (with lost keys its mail cannot be read: then move the queue away, too)",
-			mark, s.ring.o.Dir, id)
-	case len(mark) == 0 && s.ring.isBound():
+	case mark != "" && mark != id:
+		return otherRing(mark, id, s.ring.o.Dir)
+	case mark == "" && s.ring.isBound():
 		return fmt.Errorf("seal: key ring %s in %s belongs to another queue than this one, which was never sealed: give the queue's own data directory, or move the key directory away to begin anew",
 			id, s.ring.o.Dir)
 	}
@@ -167,7 +179,7 @@ func (s *Store) intake(ctx context.Context, in *queue.Insertion) (*queue.Inserti
 	for i, r := range in.Rows {
 		out.Rows[i] = r
 		out.Rows[i].Data = sealRow(t.aead, &r, nil, t.take(nonceSize))
-		out.Rows[i].Lane = s.names.lane(r.Lane)
+		out.Rows[i].Lane, out.Rows[i].Group = s.names.lane(r.Lane), s.groups.hide(r.Group)
 	}
 	return out, t
 }

@@ -92,6 +92,11 @@ func TestVectors(t *testing.T) {
 
 	names := newNamer(v("root"))
 	same("lane", []byte(names.lane("example.com")))
+	groups := newGrouper(names)
+	same("group", []byte(groups.hide(string(v("plain group")))))
+	if got := groups.show(string(v("group"))); got != string(v("plain group")) {
+		t.Errorf("group %q", got)
+	}
 	stored := names.cell("hosts/example.com")
 	same("cell name", []byte(stored))
 	same("cell", sealCell(names, cellParts{stored, "hosts/example.com", v("cell nonce"), v("plain cell")}))

@@ -138,13 +138,19 @@ type world struct {
 
 func (w *world) insert(body string, lanes ...string) queue.ID {
 	w.Helper()
+	return w.insertFor("", body, lanes...)
+}
+
+// insertFor inserts a message of a fairness class.
+func (w *world) insertFor(group, body string, lanes ...string) queue.ID {
+	w.Helper()
 	w.n++
 	id := queue.NewID(time.Now().Add(time.Duration(w.n) * time.Millisecond))
 	in := &queue.Insertion{ID: id, Body: strings.NewReader(body), Finish: func(int64) ([]byte, []byte, error) {
 		return []byte("record of " + string(id)), []byte("accepted " + string(id)), nil
 	}}
 	for i, lane := range lanes {
-		in.Rows = append(in.Rows, queue.Row{Message: id, Number: i, Lane: lane, Due: time.Now(), State: queue.RowWaiting,
+		in.Rows = append(in.Rows, queue.Row{Message: id, Number: i, Lane: lane, Group: group, Due: time.Now(), State: queue.RowWaiting,
 			Data: fmt.Appendf(nil, "row %d of %s", i, id)})
 	}
 	if err := w.s.Insert(w.ctx, in); err != nil {
@@ -171,13 +177,16 @@ func (w *world) whole(id queue.ID, body string) error {
 	if err != nil {
 		return err
 	}
-	if string(record) != "record of "+string(id) {
-		return fmt.Errorf("record %q", record)
-	}
 	for _, r := range rows {
+		if r.Damage != nil {
+			return r.Damage
+		}
 		if want := fmt.Sprintf("row %d of %s", r.Number, id); string(r.Data) != want {
 			return fmt.Errorf("row %q", r.Data)
 		}
+	}
+	if string(record) != "record of "+string(id) {
+		return fmt.Errorf("record %q", record)
 	}
 	b, err := w.s.Body(w.ctx, id)
 	if err != nil {

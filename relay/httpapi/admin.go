@@ -31,6 +31,8 @@ func (s *Server) admin() http.Handler {
 	mux.HandleFunc("GET /admin/memory/hosts", s.listHosts)
 	mux.HandleFunc("GET /admin/memory/policies", s.listPolicies)
 	mux.HandleFunc("POST /admin/memory/forget", s.forget)
+	mux.HandleFunc("GET /admin/keys", s.listKeys)
+	mux.HandleFunc("POST /admin/keys/rotate", s.rotateKeys)
 	return withProblems(mux)
 }
 
@@ -228,22 +230,25 @@ type entry struct {
 	Message  queue.Message  `json:"message"`
 	Envelope queue.Envelope `json:"envelope"`
 	State    string         `json:"state"`
+	Damage   string         `json:"damage,omitempty"`
 }
 
-func entryOf(e queue.Entry) entry { return entry{e.Message, e.Envelope, stateWord(e.State)} }
+func entryOf(e queue.Entry) entry {
+	return entry{e.Message, e.Envelope, stateWord(e.State), e.Damage}
+}
 
 func (e entry) entry() queue.Entry {
 	state := queue.RowWaiting
-	for _, s := range []queue.RowState{queue.RowLeased, queue.RowHeld} {
+	for _, s := range []queue.RowState{queue.RowLeased, queue.RowHeld, queue.RowDamaged} {
 		if stateWord(s) == e.State {
 			state = s
 		}
 	}
-	return queue.Entry{Message: e.Message, Envelope: e.Envelope, State: state}
+	return queue.Entry{Message: e.Message, Envelope: e.Envelope, State: state, Damage: e.Damage}
 }
 
-// states are the words of queue.Filter and queue.Stats.
-func states() []string { return []string{"waiting", "leased", "held"} }
+// states are the words of queue.Filter. Those of queue.Stats are all but the last.
+func states() []string { return []string{"waiting", "leased", "held", "damaged"} }
 
 func stateWord(s queue.RowState) string {
 	if i := int(s) - 1; i >= 0 && i < len(states()) {

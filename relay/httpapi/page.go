@@ -198,7 +198,7 @@ func meaning(l policy.Level) string {
 
 func queueRows(st queue.Stats, now time.Time) []queueRow {
 	var rows []queueRow
-	for _, state := range states() {
+	for _, state := range states()[:queue.RowHeld] {
 		row := queueRow{State: state, Count: st.Envelopes[state], Bytes: size(st.Bytes[state]), Oldest: "–"}
 		if t := st.Oldest[state]; !t.IsZero() && row.Count > 0 {
 			row.Oldest = span(now.Sub(t))

@@ -59,6 +59,7 @@ type Options struct {
 	Explainer    Explainer
 	HostMemory   HostMemory
 	PolicyMemory PolicyMemory
+	Keys         Keys // of the encryption at rest; nil: there is none
 	// Live are the checks of /healthz: the loops run. Ready are those of /readyz.
 	Live, Ready []Check
 	// Warnings is asked for what the page should say first; nil: nothing.

@@ -48,6 +48,7 @@ type Metrics struct {
 	tlsConns, tlsFailures, lookups              *grid[prometheus.Counter]
 	accepted, rejected, auth, bounces, notices  *grid[prometheus.Counter]
 	acceptedBytes, openFailures, dnsQueries     *grid[prometheus.Counter]
+	damaged                                     *grid[prometheus.Counter]
 	deliveryTime, attemptTime                   *grid[prometheus.Observer]
 
 	dnsTime *grid[prometheus.Observer]
@@ -86,6 +87,7 @@ func New(o Options) *Metrics {
 	m.accepted = m.counters(rows[nameAccepted], nil)
 	m.acceptedBytes = m.counters(rows[nameAcceptedBytes], nil)
 	m.openFailures = m.counters(rows[nameOpenFailures], nil)
+	m.damaged = m.counters(rows[nameDamaged], nil)
 	m.rejected = m.counters(rows[nameRejected], nil)
 	m.auth = m.counters(rows[nameAuth], nil)
 	m.bounces = m.counters(rows[nameBounces], nil)

@@ -358,15 +358,22 @@ func TestSources(t *testing.T) {
 		StorageFree:  func() uint64 { return 1 << 30 },
 		IntakePaused: func() bool { return true },
 		DNSSEC:       func() bool { panic("broken") },
+		KeysOverdue:  func() time.Duration { return time.Minute },
 	})
+	m.Damaged("row")
+	m.Damaged("saddle")
 	wantSeries(t, m, map[string]float64{
-		`sealpost_queue_messages{state="waiting"}`:    3,
-		`sealpost_queue_messages{state="held"}`:       0,
-		`sealpost_queue_bytes{state="waiting"}`:       4096,
-		`sealpost_queue_oldest_seconds{state="held"}`: 0, // a clock that went back
-		`sealpost_storage_free_bytes`:                 1 << 30,
-		`sealpost_intake_paused`:                      1,
-		`sealpost_dnssec_available`:                   0,
+		`sealpost_queue_messages{state="waiting"}`:     3,
+		`sealpost_queue_messages{state="held"}`:        0,
+		`sealpost_queue_bytes{state="waiting"}`:        4096,
+		`sealpost_queue_oldest_seconds{state="held"}`:  0, // a clock that went back
+		`sealpost_storage_free_bytes`:                  1 << 30,
+		`sealpost_intake_paused`:                       1,
+		`sealpost_keys_overdue_seconds`:                60,
+		`sealpost_sealed_damaged_total{thing="row"}`:   1,
+		`sealpost_sealed_damaged_total{thing="other"}`: 1,
+		`sealpost_sealed_damaged_total{thing="body"}`:  0,
+		`sealpost_dnssec_available`:                    0,
 	})
 	if got := scraped(t, m)[`sealpost_queue_oldest_seconds{state="waiting"}`]; math.Abs(got-3600) > 60 {
 		t.Errorf("oldest is %v seconds, want about 3600", got)

@@ -57,15 +57,19 @@ func bounceKind(what int, r policy.Reason) int {
 // Noticed counts a notice. It implements queue.Observer.
 func (m *Metrics) Noticed(kind queue.NoticeKind) { m.notices.at1(int(kind) - 1).Inc() }
 
+// Damaged counts a sealed thing that does not open: "record", "row", "body", "entry", "cell".
+func (m *Metrics) Damaged(thing string) { m.damaged.at1(m.damaged.axes[0].index(thing)).Inc() }
+
 // Sources are asked at each scrape; a nil one counts as 0. They must be cheap and
 // safe for concurrent use.
 type Sources struct {
 	Queue        func() queue.Stats
 	StorageFree  func() uint64 // octets
 	IntakePaused func() bool
-	DNSSEC       func() bool // answers can be believed
-	Outage       func() bool // the resolver is down
-	Holds        func() int  // downgrade holds that run
+	DNSSEC       func() bool          // answers can be believed
+	Outage       func() bool          // the resolver is down
+	Holds        func() int           // downgrade holds that run
+	KeysOverdue  func() time.Duration // how late the destruction of keys is
 }
 
 // Watch sets the sources. It may be called again; the last ones count.
@@ -79,7 +83,7 @@ type scrape struct {
 
 func newScrape(m *Metrics, rows map[string]row) *scrape {
 	s := &scrape{m: m, descs: map[string]*prometheus.Desc{}}
-	for _, name := range []string{nameDNSSEC, nameQueueMessages, nameQueueBytes, nameQueueOldest, nameStorageFree, nameIntakePaused, nameHolds, nameOutage} {
+	for _, name := range []string{nameDNSSEC, nameQueueMessages, nameQueueBytes, nameQueueOldest, nameStorageFree, nameIntakePaused, nameHolds, nameOutage, nameKeysOverdue} {
 		s.descs[name] = prometheus.NewDesc(prefix+name, rows[name].help, labelNames(rows[name]), nil)
 	}
 	return s
@@ -112,6 +116,7 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	emit(nameDNSSEC, truth(ask(s.m, src.DNSSEC)))
 	emit(nameOutage, truth(ask(s.m, src.Outage)))
 	emit(nameHolds, float64(ask(s.m, src.Holds)))
+	emit(nameKeysOverdue, ask(s.m, src.KeysOverdue).Seconds())
 }
 
 // ask calls a source. A source that panics must not end the process from here.

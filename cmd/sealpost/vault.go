@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sealpost/sealpost/config"
+	"github.com/sealpost/sealpost/queue"
+	"github.com/sealpost/sealpost/queue/pebblestore"
+	"github.com/sealpost/sealpost/queue/seal"
+	"github.com/sealpost/sealpost/relay/httpapi"
+)
+
+// vault is where mail lies: the store on disk, sealed unless that is switched off, and the
+// keys. Whoever uses the store uses this one.
+type vault struct {
+	store  queue.Store
+	sealed *seal.Store // the same; nil: not sealed
+	ring   *seal.Ring  // its keys; nil: none
+}
+
+// vaultOptions are what a vault is opened with beside the configuration.
+type vaultOptions struct {
+	seams
+	damaged func(*seal.Damage) // nil: nobody is told
+}
+
+// openVault opens store and keys, which must belong together. The store comes first: it
+// knows whether there must be keys, so that none are made anew where some are missing.
+func openVault(cfg *config.Config, o vaultOptions) (*vault, error) {
+	inner, err := pebblestore.Open(pebblestore.Options{
+		Dir: cfg.QueueDir(), Retention: cfg.Queue.JournalRetention, Logger: o.log, Fatal: o.fatal,
+	})
+	if err != nil {
+		return nil, &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
+	}
+	v := &vault{store: inner}
+	mark, err := seal.RingOf(context.Background(), inner)
+	switch {
+	case err != nil:
+		err = &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
+	case cfg.Queue.Encryption.Enabled:
+		err = v.seal(cfg, mark, o)
+	case mark != "":
+		err = fmt.Errorf("the queue in %s is encrypted (key ring %s), and queue.encryption.enabled is false: write enabled = true; to go on without encryption, let the queue run empty, stop, and move %s away",
+			cfg.QueueDir(), mark, cfg.QueueDir())
+	}
+	if err != nil {
+		return nil, errors.Join(err, v.close())
+	}
+	return v, nil
+}
+
+// seal opens the keys and puts the seal in front of the store.
+func (v *vault) seal(cfg *config.Config, mark string, o vaultOptions) (err error) {
+	wrong := func(err error) error {
+		return &exitError{exitStorage, fmt.Errorf("sealpost: the keys cannot be used: %w", err)}
+	}
+	if v.ring, err = seal.OpenRing(ringOptions(cfg, mark, o.seams)); err != nil {
+		return wrong(err)
+	}
+	v.sealed, err = seal.New(v.store, v.ring, seal.Options{
+		Logger: o.log, Damaged: o.damaged, RefusePlain: cfg.Queue.Encryption.RefusePlain,
+	})
+	if err != nil {
+		return wrong(err)
+	}
+	v.store = v.sealed
+	return nil
+}
+
+// ringOptions are those of the keys; mark is the ring that must be there, or "".
+func ringOptions(cfg *config.Config, mark string, s seams) seal.RingOptions {
+	return seal.RingOptions{
+		Dir: cfg.KeyDir(), Delay: cfg.Queue.Encryption.EraseAfter, Retention: cfg.Queue.JournalRetention, ID: mark, Logger: s.log,
+	}
+}
+
+// close gives the store back, then the keys.
+func (v *vault) close() error {
+	err := v.store.Close()
+	if v.ring != nil {
+		err = errors.Join(err, v.ring.Close())
+	}
+	return err
+}
+
+// overdue is how late the destruction of keys is.
+func (v *vault) overdue() time.Duration {
+	if v.ring == nil {
+		return 0
+	}
+	return v.ring.Overdue(time.Now())
+}
+
+// keys are the admin API's view of them; nil when there are none.
+func (v *vault) keys() httpapi.Keys {
+	if v.ring == nil {
+		return nil
+	}
+	return ringKeys{v.ring}
+}
+
+// ringKeys is a ring as the admin API sees it.
+type ringKeys struct{ ring *seal.Ring }
+
+// List returns the keys.
+func (k ringKeys) List() []httpapi.Key { return keyList(k.ring.List()) }
+
+// Rotate makes a new key-encryption key.
+func (k ringKeys) Rotate() (httpapi.Key, error) {
+	made, err := k.ring.Rotate()
+	return httpapi.Key(made), err
+}
+
+func keyList(list []seal.Key) []httpapi.Key {
+	keys := make([]httpapi.Key, len(list))
+	for i, k := range list {
+		keys[i] = httpapi.Key(k)
+	}
+	return keys
+}
