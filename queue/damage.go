@@ -36,6 +36,7 @@ func (q *Queue) dropDamaged(ctx context.Context, r *Row) error {
 		Version: JournalVersion, Kind: EntryAction, At: time.Now().UTC(), Verb: VerbDrop,
 		Message: r.Message, Envelope: r.Message.EnvelopeID(r.Number), AcceptedAt: r.Message.Time(),
 	}
+	q.hot.drop(rowKey{r.Message, r.Number})
 	line, err := marshalEntry(&j)
 	if err != nil {
 		return err

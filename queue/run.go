@@ -166,9 +166,12 @@ func (q *Queue) recall(ctx context.Context, r *Row) (*Message, *Envelope, error)
 		}
 		for i := range rows {
 			if rows[i].Number == r.Number {
-				r.Data, r.Record, r.Lane = rows[i].Data, record, rows[i].Lane
+				r.Data, r.Record, r.Lane, r.Damage = rows[i].Data, record, rows[i].Lane, rows[i].Damage
 			}
 		}
+	}
+	if r.Damage != nil {
+		return nil, nil, r.Damage
 	}
 	return decode(r)
 }
