@@ -118,7 +118,7 @@ func (g *gate) follow(code int) {
 			return
 		}
 		// go-smtp reads content to its end; spoilt content ends the connection whatever the reply is.
-		g.ending = g.ending || g.phase == phaseData || g.frame.bad
+		g.ending = g.ending || g.phase == phaseData || g.phase == phaseDot || g.frame.bad
 		g.endTransaction(code)
 	case verbBDAT:
 		g.skip, g.left = g.left, 0

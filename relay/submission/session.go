@@ -161,6 +161,8 @@ func (s *session) Data(r io.Reader) error {
 	s.mu.Unlock()
 	if taken := g.taken; taken != nil {
 		close(taken)
+	} else {
+		r = dataReader{g}
 	}
 	if tx == nil {
 		return s.refuse(errAborted())
