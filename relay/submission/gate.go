@@ -67,6 +67,7 @@ type gate struct {
 	hello      bool // HELO or EHLO was accepted
 	extended   bool // it was EHLO
 	name       string
+	from       string // beginning of Received; "": not written since EHLO
 	helloLines int
 	authed     bool
 	tx         envelope
