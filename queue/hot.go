@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"container/list"
 	"context"
+	"encoding/binary"
 	"io"
 	"sync"
 	"time"
@@ -137,13 +138,7 @@ type copier struct {
 
 func (c *copier) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	if !c.eightBit {
-		var or byte
-		for _, o := range p[:n] {
-			or |= o
-		}
-		c.eightBit = or >= 0x80
-	}
+	c.eightBit = c.eightBit || hasEightBit(p[:n])
 	switch {
 	case c.large:
 	case len(c.copy)+n > hotBody:
@@ -152,6 +147,21 @@ func (c *copier) Read(p []byte) (int, error) {
 		c.copy = append(c.copy, p[:n]...)
 	}
 	return n, err
+}
+
+// hasEightBit looks at eight octets at a time.
+func hasEightBit(p []byte) bool {
+	for ; len(p) >= 8; p = p[8:] {
+		if binary.NativeEndian.Uint64(p)&0x8080808080808080 != 0 {
+			return true
+		}
+	}
+	for _, c := range p {
+		if c >= 0x80 {
+			return true
+		}
+	}
+	return false
 }
 
 // memoryBody is a body that is in memory.

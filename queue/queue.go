@@ -206,15 +206,12 @@ func (q *Queue) insertion(d *Draft) (*Insertion, *Message, int, error) {
 	in.Finish = func(size int64) (record, entry []byte, err error) {
 		m.Size, m.AcceptedAt = size, time.Now().UTC()
 		m.EightBit = m.EightBit || body.eightBit
-		if record, err = json.Marshal(&m); err != nil {
-			return nil, nil, err
-		}
 		j := newEntry(EntryAccepted, &m, m.AcceptedAt)
 		j.Recipients = all
-		if entry, err = json.Marshal(&j); err == nil && !body.large {
+		if entry, err = j.appendJSON(make([]byte, 0, 512)); err == nil && !body.large {
 			q.hot.put(fresh{message: &m, envelopes: envelopes, body: body.copy})
 		}
-		return record, entry, err
+		return m.appendJSON(make([]byte, 0, 384)), entry, err
 	}
 	return in, &m, len(all), nil
 }
@@ -262,7 +259,7 @@ func fairnessClass(m *Message) string {
 
 // row makes an envelope ready for the store.
 func row(e *Envelope, due time.Time, number int) (Row, error) {
-	data, err := json.Marshal(e)
+	data, err := e.appendJSON(make([]byte, 0, 256))
 	r := Row{Message: e.Message, Number: number, Lane: string(e.Lane), Due: due, State: RowWaiting, Data: data}
 	if e.Held {
 		r.State = RowHeld

@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
@@ -45,8 +44,8 @@ type flight struct {
 // waits for the couriers in flight (they see ctx done), writes what they report, and
 // returns nil. It sleeps until something is due, is accepted or ends, or a pause does.
 func (q *Queue) Run(ctx context.Context, c Courier) error {
-	var crew sync.WaitGroup
-	defer crew.Wait()
+	crew := newCrew()
+	defer crew.end()
 	free := make(chan struct{}, q.o.Workers) // one token for each envelope in flight
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -65,7 +64,7 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 			for i := range rows {
 				f := q.takeOff(&rows[i])
 				free <- struct{}{}
-				crew.Go(func() {
+				crew.do(func() {
 					defer func() { <-free; q.rouse() }()
 					q.carry(ctx, c, &rows[i], f)
 				})
@@ -224,15 +223,15 @@ func (q *Queue) land(ctx context.Context, r *Row, t trial) {
 // tells the observers. A terminal state, its entry and its notice cannot be apart.
 func (q *Queue) commit(ctx context.Context, r *Row, t *trial, s *settlement) error {
 	change := &Change{}
-	next, err := row(&s.envelope, s.due, r.Number)
-	if err != nil {
-		return err
-	}
-	next.Group, next.Fence = r.Group, r.Fence
 	q.hot.drop(rowKey{r.Message, r.Number}) // before it can be claimed as it will be
 	if s.done {
-		change.Remove = []Row{next}
+		change.Remove = []Row{{Message: r.Message, Number: r.Number, Lane: string(s.envelope.Lane), Group: r.Group, Fence: r.Fence}}
 	} else {
+		next, err := row(&s.envelope, s.due, r.Number)
+		if err != nil {
+			return err
+		}
+		next.Group, next.Fence = r.Group, r.Fence
 		change.Update = []Row{next}
 	}
 	notices := q.compose(ctx, s)
@@ -267,7 +266,7 @@ func marshalEntry(j *JournalEntry) ([]byte, error) {
 	if len(j.Attempt) > 0 && !json.Valid(j.Attempt) {
 		j.Attempt = nil
 	}
-	return json.Marshal(j)
+	return j.appendJSON(make([]byte, 0, 512+len(j.Attempt)))
 }
 
 // settled spreads the news of a settlement that is on disk.

@@ -91,7 +91,7 @@ func (g *gate) screen(line []byte) (pass []byte, r *reply) {
 		if !plainWord(arg) {
 			return nil, errParameter("one domain or address literal, please") // RFC 5321 4.1.1.1
 		}
-		g.name, g.helloLines = arg, 0
+		g.name, g.from, g.helloLines = arg, "", 0
 	case verbMAIL:
 		return g.screenMAIL(arg)
 	case verbRCPT:

@@ -26,6 +26,7 @@ type rules struct {
 	hostname    string
 	now         time.Time
 	message     *queue.Message // gets the wishes of the header, and EightBit at the end of the body
+	buffer      *[]byte        // room for the header, used until the end of the content and kept as grown; nil: none
 }
 
 // content is a message on its way in: the header checked and edited at the
@@ -45,6 +46,12 @@ type content struct {
 // minRead is the least room that fill is given.
 const minRead = 512
 
+// Rooms for headers: what one begins with, and what is kept for the next message.
+const (
+	headerRoom = 8 << 10
+	maxKept    = 32 << 10
+)
+
 // newContent reads and edits the header section. The error is a *reply.
 func newContent(src io.Reader, r rules) (*content, error) {
 	c := &content{rules: r, src: src, lines: lineCheck{max: r.maxLine}}
@@ -56,8 +63,11 @@ func newContent(src io.Reader, r rules) (*content, error) {
 
 // readHeader takes in the header section and a little more.
 func (c *content) readHeader() error {
-	raw := make([]byte, 0, 4096)
-	var h header
+	if c.buffer == nil {
+		c.buffer = new([]byte)
+	}
+	raw := (*c.buffer)[:0]
+	h := header{fields: make([]field, 0, 16)}
 	for {
 		h.ended = c.ended
 		end := h.scan(raw)
@@ -70,6 +80,9 @@ func (c *content) readHeader() error {
 				return err
 			}
 			c.head, c.rest = edited, raw[h.body:]
+			if cap(raw) <= maxKept {
+				*c.buffer = raw
+			}
 			return nil
 		}
 		raw = slices.Grow(raw, minRead)

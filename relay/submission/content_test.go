@@ -278,6 +278,8 @@ func FuzzFraming(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, chunk uint8) {
 		wantEnd := bytes.Index(append([]byte("\r\n"), in...), []byte("\r\n.\r\n")) + 3
 		var fr framing
+		var dots stuffing
+		var got []byte
 		n, end := 0, false
 		for rest := in; len(rest) > 0 && !end; {
 			p := rest[:min(len(rest), int(chunk)+1)]
@@ -285,7 +287,17 @@ func FuzzFraming(f *testing.F) {
 			if k != len(p) && !done {
 				t.Fatalf("took %d of %d", k, len(p))
 			}
+			if !fr.bad {
+				out := make([]byte, k)
+				got = append(got, out[:dots.copy(out, p[:k])]...)
+			}
 			n, end, rest = n+k, done, rest[k:]
+		}
+		if end && !fr.bad {
+			want := strings.ReplaceAll("\r\n"+strings.TrimSuffix(string(in[:n]), ".\r\n"), "\r\n.", "\r\n")[2:]
+			if string(got) != want {
+				t.Fatalf("%q: content %q, want %q", in[:n], got, want)
+			}
 		}
 		if end != (wantEnd > 2) || end && n != wantEnd {
 			t.Fatalf("%q: end %v at %d, want %d", in, end, n, wantEnd)

@@ -101,3 +101,35 @@ func nextTail(state uint8, c byte) uint8 {
 		return 0
 	}
 }
+
+// stuffing takes the dots away that transparency has put before lines (RFC 5321 4.5.2),
+// and the end mark. It is for octets that framing has passed: a CR behind a line's first dot
+// is that of the end mark. The zero value is the beginning of a line.
+type stuffing struct {
+	inside bool // of a line
+	lone   bool // its first dot was taken away, and nothing has followed yet
+}
+
+// copy copies what is content of src into dst, which has room for all of it.
+func (s *stuffing) copy(dst, src []byte) (n int) {
+	for len(src) > 0 {
+		switch {
+		case s.lone && (src[0] == '\r' || src[0] == '\n'):
+			return n
+		case !s.inside && src[0] == '.':
+			s.inside, s.lone = true, true
+			src = src[1:]
+			continue
+		}
+		s.lone = false
+		next := bytes.Index(src, []byte("\n.")) + 1
+		if next == 0 {
+			s.inside = src[len(src)-1] != '\n'
+			return n + copy(dst[n:], src)
+		}
+		n += copy(dst[n:], src[:next])
+		s.inside = false
+		src = src[next:]
+	}
+	return n
+}

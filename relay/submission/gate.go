@@ -20,7 +20,8 @@ type phase uint8
 const (
 	phaseCommand phase = iota
 	phaseAuth          // a response to 334 (RFC 4954 4)
-	phaseData          // content up to the lone dot
+	phaseData          // content up to the lone dot, which the session reads past go-smtp
+	phaseDot           // the session has it all, go-smtp must hear of the end
 	phaseChunk         // the octets of a BDAT chunk
 	phaseFailed        // content was refused or broke off: reads fail until that is answered
 	phaseOver          // nothing more is read or written
@@ -66,10 +67,12 @@ type gate struct {
 	hello      bool // HELO or EHLO was accepted
 	extended   bool // it was EHLO
 	name       string
+	from       string // beginning of Received; "": not written since EHLO
 	helloLines int
 	authed     bool
 	tx         envelope
 	frame      framing
+	dots       stuffing
 	override   *reply        // said in place of go-smtp's next final reply
 	hush       bool          // go-smtp's next final reply is not said
 	abort      bool          // go-smtp must forget its transaction
@@ -135,8 +138,11 @@ func (g *gate) Read(b []byte) (n int, err error) {
 			g.taken = nil
 		}
 		switch g.phase {
-		case phaseData:
-			return g.readData(b)
+		case phaseData, phaseDot:
+			if err := g.finishData(); err != nil {
+				return 0, err
+			}
+			continue
 		case phaseChunk:
 			return g.readChunk(b)
 		case phaseFailed:

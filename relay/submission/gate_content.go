@@ -2,6 +2,7 @@ package submission
 
 import (
 	"errors"
+	"io"
 	"os"
 	"time"
 )
@@ -14,7 +15,7 @@ func (g *gate) beginContent(size int64) {
 	}
 	switch {
 	case size < 0:
-		g.phase, g.frame = phaseData, framing{}
+		g.phase, g.frame, g.dots = phaseData, framing{}, stuffing{}
 	case size > 0:
 		g.phase, g.left = phaseChunk, size
 	}
@@ -38,9 +39,23 @@ func (g *gate) awaitContent() error {
 	return g.await(deadline, waitFirm)
 }
 
-// readData gives content up to the lone dot.
+// dataReader is the content of DATA as the session reads it.
+type dataReader struct{ g *gate }
+
+// Read is readData.
+func (r dataReader) Read(b []byte) (int, error) { return r.g.readData(b) }
+
+// readData gives content up to the lone dot, without that and without the stuffing (RFC
+// 5321 4.5.2), then io.EOF. The session reads here, past go-smtp, whose reader takes an
+// octet at a time; go-smtp itself is given an empty content.
 func (g *gate) readData(b []byte) (int, error) {
 	for {
+		switch g.phase {
+		case phaseDot:
+			return 0, io.EOF
+		case phaseFailed:
+			return 0, g.fail.smtp()
+		}
 		have, _ := g.br.Peek(min(g.br.Buffered(), len(b)))
 		if len(have) == 0 {
 			if err := g.awaitContent(); err != nil {
@@ -49,7 +64,10 @@ func (g *gate) readData(b []byte) (int, error) {
 			continue
 		}
 		n, end := g.frame.feed(have)
-		copy(b, have[:n])
+		size := 0
+		if !g.frame.bad {
+			size = g.dots.copy(b, have[:n])
+		}
 		_, _ = g.br.Discard(n)
 		g.pieceBytes += int64(n)
 		switch {
@@ -59,12 +77,26 @@ func (g *gate) readData(b []byte) (int, error) {
 			g.ending = true // field notes S33: enough is enough
 			return 0, g.refuse(errTooBig())
 		case end:
-			g.phase = phaseCommand
-			return n, nil
-		case !g.frame.bad:
-			return n, nil
+			g.phase = phaseDot
+		}
+		if size > 0 {
+			return size, nil
 		}
 	}
+}
+
+// finishData throws away what the session has left of the content, and goes on behind it.
+func (g *gate) finishData() error {
+	var b [512]byte
+	for g.phase == phaseData {
+		if _, err := g.readData(b[:]); err != nil && err != io.EOF {
+			return err
+		}
+	}
+	if g.phase == phaseDot {
+		g.phase, g.pending = phaseCommand, []byte(".\r\n") // for go-smtp: no content
+	}
+	return nil
 }
 
 // readChunk gives the octets of a BDAT chunk. Their number is known, so a

@@ -90,7 +90,7 @@ func (g *gate) putFinal(code int, line []byte) {
 		line = []byte("235 2.7.0 authenticated") // RFC 4954 6
 	case g.verb == verbRCPT && code == 452: // go-smtp's own: RFC 5321 4.5.3.1.10
 		g.server.observer.Rejected(g.door.name, string(reasonRcpts))
-	case string(line) == errNewline().Error():
+	case code == errNewline().code && string(line) == errNewline().Error():
 		// Others may see the end of such content elsewhere, and a client that fell for that has
 		// commands behind it (S13). In a chunk only the content reader sees it, hence here.
 		g.ending = true
@@ -118,7 +118,7 @@ func (g *gate) follow(code int) {
 			return
 		}
 		// go-smtp reads content to its end; spoilt content ends the connection whatever the reply is.
-		g.ending = g.ending || g.phase == phaseData || g.frame.bad
+		g.ending = g.ending || g.phase == phaseData || g.phase == phaseDot || g.frame.bad
 		g.endTransaction(code)
 	case verbBDAT:
 		g.skip, g.left = g.left, 0

@@ -28,12 +28,15 @@ func (tx *draft) rules(g *gate, m *queue.Message, now time.Time) rules {
 // trace writes the Received field (RFC 5321 4.4): who, by whom, how, which ID, under
 // which TLS (RFC 8314 4.3). It names no recipient.
 func (g *gate) trace(m *queue.Message, now time.Time) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Received: from %s (%s) by %s\r\n\twith %s id %s", helloName(g.name), literal(g.peer.addr), g.server.hostname,
-		g.protocol(m), m.ID)
-	b.WriteString(g.tlsClause)
-	fmt.Fprintf(&b, ";\r\n\t%s\r\n", now.Format(time.RFC1123Z))
-	return b.String()
+	if g.from == "" {
+		g.from = fmt.Sprintf("Received: from %s (%s) by %s\r\n\twith ", helloName(g.name), literal(g.peer.addr), g.server.hostname)
+	}
+	b := make([]byte, 0, 384)
+	b = append(append(b, g.from...), g.protocol(m)...)
+	b = append(append(b, " id "...), m.ID...)
+	b = append(append(b, g.tlsClause...), ";\r\n\t"...)
+	b = append(now.AppendFormat(b, time.RFC1123Z), "\r\n"...)
+	return string(b)
 }
 
 // tlsClause is RFC 8314 4.3's, with the version as a comment. It stays the same for

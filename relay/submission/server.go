@@ -29,6 +29,7 @@ type Server struct {
 	accounts atomic.Pointer[accounts]
 	hashing  chan struct{} // one slot for each argon2id computation
 	failures *throttle
+	headers  sync.Pool // *[]byte, for content.buffer
 
 	ctx       context.Context // done when everything must end now
 	cancel    context.CancelFunc
@@ -58,6 +59,7 @@ func New(o Options, sink Sink) (*Server, error) {
 	if s.observer == nil {
 		s.observer = nobody{}
 	}
+	s.headers.New = func() any { b := make([]byte, headerRoom); return &b }
 	s.conns = newRegistry(s.limits)
 	s.hashing = make(chan struct{}, s.limits.Hashing)
 	s.failures = newThrottle(s.limits)

@@ -3,6 +3,7 @@ package submission
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -161,6 +162,8 @@ func (s *session) Data(r io.Reader) error {
 	s.mu.Unlock()
 	if taken := g.taken; taken != nil {
 		close(taken)
+	} else {
+		r = dataReader{g}
 	}
 	if tx == nil {
 		return s.refuse(errAborted())
@@ -168,7 +171,11 @@ func (s *session) Data(r io.Reader) error {
 	now := time.Now()
 	tx.message.ID = queue.NewID(now)
 	d := &queue.Draft{Message: tx.message, Recipients: tx.recipients}
-	c, err := newContent(r, tx.rules(g, &d.Message, now))
+	raw := g.server.headers.Get().(*[]byte)
+	defer g.server.headers.Put(raw)
+	rules := tx.rules(g, &d.Message, now)
+	rules.buffer = raw
+	c, err := newContent(r, rules)
 	if err != nil {
 		return s.refuse(err)
 	}
@@ -181,7 +188,9 @@ func (s *session) Data(r io.Reader) error {
 		return s.refuse(g.server.explain(err, c, d.Message.ID))
 	}
 	g.server.observer.Accepted(g.door.name, c.octets)
-	g.server.log.Debug("message accepted", "msg", id, "listener", g.door.name, "recipients", len(tx.recipients), "octets", c.octets)
+	if g.server.log.Enabled(g.server.ctx, slog.LevelDebug) { // else its arguments would be made for nothing
+		g.server.log.Debug("message accepted", "msg", id, "listener", g.door.name, "recipients", len(tx.recipients), "octets", c.octets)
+	}
 	return &smtp.SMTPError{Code: 250, EnhancedCode: smtp.EnhancedCode{2, 6, 0}, Message: "queued as " + string(id)}
 }
 
