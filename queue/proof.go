@@ -251,7 +251,7 @@ func (c *Checker) pass(number uint64, link Hash) {
 func (c *Checker) Head(index uint64, stored []byte) {
 	o := CheckOptions{Keys: c.keys}
 	h, err := o.Good(index, stored)
-	hash := HeadHash(stored)
+	hash, bad := HeadHash(stored), err != nil // what follows a bad one cannot fit with it
 	switch {
 	case err != nil:
 	case c.index == 0 && !c.jumped && index != 1:
@@ -264,9 +264,9 @@ func (c *Checker) Head(index uint64, stored []byte) {
 	case h.Number < c.vouched || h.Start != c.proof.Start:
 		err = fmt.Errorf("head %d is about less than the one before", index)
 	}
-	c.index, c.previous, c.jumped = index, hash, false
+	c.index, c.previous, c.jumped = index, hash, bad
 	if err != nil {
-		c.broken(Break{Number: max(h.Number, c.vouched), Kind: BreakHead, Detail: err.Error()})
+		c.broken(Break{Number: c.vouched + 1, Last: c.expected - 1, Kind: BreakHead, Detail: err.Error()})
 		return
 	}
 	c.proof.Heads++

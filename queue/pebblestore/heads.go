@@ -56,8 +56,9 @@ func (g *signer) put(b *pebble.Batch, h *queue.Head) []byte {
 	return stored
 }
 
-// signed takes note of a head that is on disk.
+// signed takes note of a head that is on disk, and with it all that is before it in the log.
 func (s *Store) signed(h queue.Head, stored []byte) {
+	s.journal.synced(h.Number + 1)
 	s.signer.last, s.signer.hash = h, queue.HeadHash(stored)
 	s.journal.headDue.Store(h.Number + headEntries)
 }
