@@ -45,7 +45,7 @@ var fences = map[string]fence{
 	"github.com/xdg-go/scram":             {in: []string{"relay/submission"}},
 	"github.com/pires/go-proxyproto":      {in: []string{"relay/submission"}},
 	"github.com/emersion/go-message":      {in: []string{"relay/dsn", "relay/submission"}},
-	"github.com/cockroachdb/pebble/v2":    {in: []string{"queue/pebblestore"}},
+	"github.com/cockroachdb/pebble/v2":    {in: []string{"queue/pebblestore"}, inTests: []string{"cmd/sealpost"}},
 	"github.com/jackc/pgx/v5":             {in: []string{"queue/pgstore"}},
 	"github.com/prometheus/client_golang": {in: []string{"relay/metrics"}},
 	"github.com/prometheus/client_model":  {in: []string{"relay/metrics"}},

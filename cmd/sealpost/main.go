@@ -31,6 +31,7 @@ type cli struct {
 	CheckConfig checkConfigCmd `cmd:"" name:"check-config" help:"Validate a configuration file."`
 	Explain     explainCmd     `cmd:"" help:"Say how mail to a domain is protected, and why."`
 	Queue       queueCmd       `cmd:"" help:"Look at the queue of a running relay, and act on it."`
+	Audit       auditCmd       `cmd:"" help:"Who was sent what, and how well protected; prove that the journal is whole."`
 	Memory      memoryCmd      `cmd:"" help:"Look at what a running relay remembers of hosts and MTA-STS policies, and make it forget."`
 	Keys        keysCmd        `cmd:"" help:"Keys of the encryption at rest."`
 	User        userCmd        `cmd:"" help:"Credentials of applications."`

@@ -23,7 +23,7 @@ func TestScripts(t *testing.T) {
 			"attempt": scene((*scenario).attempt), "trace": scene((*scenario).trace), "received": scene((*scenario).received),
 			"sts": scene((*scenario).sts), "disconnect": scene((*scenario).disconnect),
 			"noclear": scene((*scenario).noClear), "become": scene((*scenario).become), "reload": scene((*scenario).reload),
-			"stop": scene((*scenario).stop), "again": scene((*scenario).again),
+			"stop": scene((*scenario).stop), "again": scene((*scenario).again), "forge": scene((*scenario).forge),
 		},
 	})
 }

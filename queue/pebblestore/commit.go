@@ -18,6 +18,12 @@ const maxNotice = 16 << 20
 // waits until it is synced. The batch is closed unless prepare fails, whose error is
 // returned as it is. An error of the log does not return.
 func (s *Store) write(b *pebble.Batch, entries [][]byte, prepare func() error) error {
+	// What can be hashed before numbers are given is hashed before the lock.
+	var room [4]queue.Hash
+	leaves := room[:0]
+	for _, e := range entries {
+		leaves = append(leaves, queue.Leaf(e))
+	}
 	s.order.Lock()
 	if prepare != nil {
 		if err := prepare(); err != nil {
@@ -25,7 +31,7 @@ func (s *Store) write(b *pebble.Batch, entries [][]byte, prepare func() error) e
 			return err
 		}
 	}
-	last := s.journal.add(b, entries)
+	last := s.journal.add(b, entries, leaves)
 	err := s.db.ApplyNoSyncWait(b, pebble.Sync)
 	s.order.Unlock()
 	if err == nil {
@@ -35,7 +41,9 @@ func (s *Store) write(b *pebble.Batch, entries [][]byte, prepare func() error) e
 		// Whether it is on disk is unknown, and a failed fsync cannot be repeated.
 		s.log.Fatalf("commit: %v", err)
 	}
-	s.journal.synced(last)
+	if s.journal.synced(last) {
+		s.wake()
+	}
 	_ = b.Close()
 	return nil
 }

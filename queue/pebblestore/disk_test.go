@@ -34,7 +34,7 @@ func insertion(body io.Reader) *queue.Insertion {
 	}
 }
 
-// keys lists what is in the store by prefix, the layout key left out.
+// keys lists what is in the store by prefix, the layout key and signed heads left out.
 func keys(t *testing.T, s *Store) map[string]int {
 	t.Helper()
 	it, err := s.db.NewIter(nil)
@@ -44,7 +44,7 @@ func keys(t *testing.T, s *Store) map[string]int {
 	defer it.Close()
 	n := make(map[string]int)
 	for it.First(); it.Valid(); it.Next() {
-		if it.Key()[0] != prefixLayout {
+		if it.Key()[0] != prefixLayout && it.Key()[0] != prefixHead {
 			n[string(it.Key()[:1])]++
 		}
 	}

@@ -19,12 +19,13 @@ const (
 	prefixOrphan  = 'o'
 	prefixJournal = 'j'
 	prefixHour    = 't'
+	prefixHead    = 'h'
 	prefixState   = 's'
 	prefixCell    = 'c'
 )
 
 const (
-	layoutVersion = 1
+	layoutVersion = 2 // 1: before the journal's chain
 	idSize        = 26
 	chunkSize     = 256 << 10
 	smallSize     = 16 << 10 // most messages are smaller
@@ -163,6 +164,42 @@ func rowKeyAfter(pos string) ([]byte, error) {
 		}
 	}
 	return nil, fmt.Errorf("pebblestore: %q is no position of a scan", pos)
+}
+
+// storedEntry is a journal entry as it is on disk.
+type storedEntry struct {
+	at      int64 // Unix nanoseconds
+	chained bool
+	link    queue.Hash // when chained
+	octets  []byte     // a part of the value
+}
+
+const (
+	entryVersion = 0xc1 // an entry without a chain begins with its time, and no time begins so
+	entryHead    = 1 + 8 + len(queue.Hash{})
+)
+
+// putEntry writes an entry into a value of entryHead and its octets.
+func putEntry(value []byte, e *storedEntry) {
+	value[0] = entryVersion
+	binary.BigEndian.PutUint64(value[1:], uint64(e.at))
+	copy(value[9:], e.link[:])
+	copy(value[entryHead:], e.octets)
+}
+
+// decodeEntry reads an entry of the chain or one from before it.
+func decodeEntry(value []byte) (e storedEntry, err error) {
+	switch {
+	case len(value) >= entryHead && value[0] == entryVersion:
+		e.chained, e.at = true, int64(binary.BigEndian.Uint64(value[1:]))
+		copy(e.link[:], value[9:])
+		e.octets = value[entryHead:]
+	case len(value) >= 8 && value[0] < 0x80:
+		e.at, e.octets = int64(binary.BigEndian.Uint64(value)), value[8:]
+	default:
+		return e, fmt.Errorf("journal entry of an unknown form, %d octets", len(value))
+	}
+	return e, nil
 }
 
 // journalPos is the position of a journal entry in a scan.

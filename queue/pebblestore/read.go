@@ -2,7 +2,6 @@ package pebblestore
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -229,11 +228,17 @@ func (s *Store) journalPage(after string, limit int) (items []queue.Item, pos st
 		if len(items) == limit || octets > pageOctets {
 			return items, pos, nil
 		}
-		if len(it.Key()) != 9 || len(it.Value()) < 8 {
-			return nil, "", fmt.Errorf("pebblestore: journal entry of %d and %d octets", len(it.Key()), len(it.Value()))
+		n, err := parseSequence(it.Key())
+		if err != nil {
+			return nil, "", err
 		}
-		pos = journalPos(binary.BigEndian.Uint64(it.Key()[1:]))
-		entry := append([]byte(nil), it.Value()[8:]...)
+		pos = journalPos(n)
+		stored, err := decodeEntry(it.Value())
+		if err != nil {
+			s.log.Errorf("journal entry %d cannot be read and is left out: %v", n, err)
+			continue
+		}
+		entry := append([]byte(nil), stored.octets...)
 		items = append(items, queue.Item{Pos: pos, Entry: entry})
 		octets += len(entry)
 	}

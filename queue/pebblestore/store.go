@@ -20,7 +20,13 @@ type Options struct {
 	// Retention is the age at which journal entries go, whether somebody has read
 	// them or not (an hour of slack); 0: never.
 	Retention time.Duration
-	Logger    *slog.Logger // nil: discard
+	// MaxJournal is how many octets of journal are kept: the oldest go above it, in blocks
+	// of up to an hour, whoever has read them. 0: no limit.
+	MaxJournal int64
+	// KeyDir has the key that signs the heads of the journal (journal.pem, mode 0600, made when
+	// missing) and its public half (journal.pub). "": Dir, where it proves little.
+	KeyDir string
+	Logger *slog.Logger // nil: discard
 	// Fatal ends the process when the disk failed under the log; it must neither
 	// return nor panic, for Pebble's locks are held. nil: os.Exit. The code is 3.
 	Fatal func(code int)
@@ -48,16 +54,20 @@ type Store struct {
 	schedule *queue.Schedule
 	order    sync.Mutex // its order of steps is that of the write-ahead log
 	journal  journal
+	signer   signer
 	shelf    shelf
 	buffers  sync.Pool // *[]byte with room for a chunk
 	small    sync.Pool // *[]byte of smallSize
 	stop     chan struct{}
+	work     chan struct{} // capacity 1: a head is due, or the journal is too large
 	keeper   sync.WaitGroup
 }
 
 var (
 	_ queue.Store   = (*Store)(nil)
 	_ queue.Counter = (*Store)(nil)
+	_ queue.Prover  = (*Store)(nil)
+	_ queue.Prover  = (*Archive)(nil)
 )
 
 // Open opens the store in a directory, or makes one. It fails when another process
@@ -89,15 +99,15 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("pebblestore: %s cannot be locked (is another sealpost using it?): %w", o.Dir, err)
 	}
 	s := &Store{
-		lock: lock, log: newLogger(&o), schedule: queue.NewSchedule(), stop: make(chan struct{}),
-		journal: journal{retention: o.Retention}, shelf: shelf{open: make(map[queue.ID]*volume)},
+		lock: lock, log: newLogger(&o), schedule: queue.NewSchedule(), stop: make(chan struct{}), work: make(chan struct{}, 1),
+		journal: journal{retention: o.Retention, limit: o.MaxJournal}, shelf: shelf{open: make(map[queue.ID]*volume)},
 	}
 	s.buffers.New = func() any { b := make([]byte, chunkSize); return &b }
 	s.small.New = func() any { b := make([]byte, smallSize); return &b }
 	if s.db, err = pebble.Open(o.Dir, settings(&o, s.log, lock)); err != nil {
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), lock.Close())
 	}
-	if err := s.load(); err != nil {
+	if err := s.load(&o); err != nil {
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), s.db.Close(), lock.Close())
 	}
 	s.log.opened.Store(true)
@@ -158,14 +168,14 @@ func apart(key []byte) (policy pebble.SpanPolicy, end []byte, err error) {
 }
 
 // load builds the schedule and the journal's numbers from what is on disk.
-func (s *Store) load() error {
+func (s *Store) load(o *Options) error {
 	if err := s.checkLayout(); err != nil {
 		return err
 	}
 	if err := s.loadRows(); err != nil {
 		return err
 	}
-	if err := s.journal.load(s.db); err != nil {
+	if err := s.loadJournal(o); err != nil {
 		return err
 	}
 	if err := s.removeOrphans(); err != nil {
@@ -179,7 +189,9 @@ func (s *Store) checkLayout() error {
 	switch {
 	case err != nil:
 		return err
-	case !ok:
+	case !ok || len(v) == 1 && v[0] == 1:
+		// Layout 1 differs in that its entries are not chained; a program that knows no
+		// other must not go on with them.
 		return s.db.Set([]byte{prefixLayout}, []byte{layoutVersion}, pebble.Sync)
 	case len(v) != 1 || v[0] != layoutVersion:
 		return fmt.Errorf("layout version %d: this program knows %d", v, layoutVersion)
@@ -236,27 +248,45 @@ func (s *Store) readRows(pages chan<- []queue.Booking) error {
 	return it.Error()
 }
 
-// keep does what must be done once an hour.
+// keep does what is not for the hot path: signed heads, and retention.
 func (s *Store) keep() {
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
+	hourly, heads := time.NewTicker(time.Hour), time.NewTicker(headEvery)
+	defer hourly.Stop()
+	defer heads.Stop()
 	for {
+		var err error
 		select {
 		case <-s.stop:
 			return
-		case now := <-tick.C:
-			if err := s.trim(now); err != nil {
-				s.log.Errorf("journal retention: %v", err)
+		case <-hourly.C:
+			err = s.trim(time.Now())
+		case <-s.work:
+			if err = s.trim(time.Now()); err == nil {
+				err = s.sign(time.Now())
 			}
+		case <-heads.C:
+			err = s.sign(time.Now())
+		}
+		if err != nil {
+			s.log.Errorf("journal: %v", err)
 		}
 	}
 }
 
-// Close ends the store. Bodies must be closed before.
+// wake has keep look whether there is work.
+func (s *Store) wake() {
+	select {
+	case s.work <- struct{}{}:
+	default:
+	}
+}
+
+// Close ends the store. Bodies must be closed before. The last thing that is written is a
+// head over all entries.
 func (s *Store) Close() error {
 	close(s.stop)
 	s.keeper.Wait()
-	return errors.Join(s.db.Close(), s.lock.Close())
+	return errors.Join(s.sign(time.Now()), s.db.Close(), s.lock.Close())
 }
 
 // Stats counts rows by state.

@@ -204,6 +204,9 @@ func (l *ledger) finish(t testing.TB, s queue.Store, limit int) {
 
 // check looks at a store that was opened after a power cut.
 func (l *ledger) check(s queue.Store) error {
+	if err := checkChain(s, len(l.rows)+len(l.removed)); err != nil {
+		return err
+	}
 	accepted, final, err := readJournal(s)
 	if err != nil {
 		return err

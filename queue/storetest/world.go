@@ -330,6 +330,9 @@ func (w *world) setCell(s queue.Store) {
 // there are no leases and the fences are new.
 func (w *world) check(s queue.Store, crashed bool) error {
 	ctx := context.Background()
+	if err := checkChain(s, len(w.journal)); err != nil {
+		return err
+	}
 	var journal []string
 	err := s.Scan(ctx, queue.ScanQuery{Kind: queue.ScanJournal}, func(it queue.Item) error {
 		journal = append(journal, string(it.Entry))
@@ -369,6 +372,19 @@ func (w *world) check(s queue.Store, crashed bool) error {
 		return fmt.Errorf("%d rows, want %d", seen, len(w.rows))
 	}
 	return w.checkContents(s)
+}
+
+// checkChain has a store that can do so prove its journal: at least so many entries.
+func checkChain(s queue.Store, least int) error {
+	p, ok := s.(queue.Prover)
+	if !ok {
+		return nil
+	}
+	proof, err := p.Verify(context.Background(), queue.VerifyOptions{})
+	if err == nil && (!proof.Fine() || proof.Entries < uint64(least) || proof.Head == nil) {
+		err = fmt.Errorf("the chain of the journal: %d entries of %d, breaks %v", proof.Entries, least, proof.Breaks)
+	}
+	return err
 }
 
 func (w *world) checkContents(s queue.Store) error {

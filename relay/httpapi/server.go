@@ -59,7 +59,8 @@ type Options struct {
 	Explainer    Explainer
 	HostMemory   HostMemory
 	PolicyMemory PolicyMemory
-	Keys         Keys // of the encryption at rest; nil: there is none
+	Journal      queue.Prover // checks the journal; nil: not available
+	Keys         Keys         // of the encryption at rest; nil: there is none
 	// Live are the checks of /healthz: the loops run. Ready are those of /readyz.
 	Live, Ready []Check
 	// Warnings is asked for what the page should say first; nil: nothing.

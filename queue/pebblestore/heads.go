@@ -1,0 +1,280 @@
+package pebblestore
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
+
+	"github.com/sealpost/sealpost/queue"
+)
+
+// A head is signed when there are so many new entries, or so long after the last one when
+// there is any.
+const (
+	headEntries = 4096
+	headEvery   = 30 * time.Second
+)
+
+// Names of the key's halves, in PKCS #8 and PKIX as PEM (RFC 8410): openssl reads them.
+const (
+	keyFile       = "journal.pem"
+	PublicKeyFile = "journal.pub"
+	pemPrivate    = "PRIVATE KEY"
+	pemPublic     = "PUBLIC KEY"
+)
+
+// signer signs heads. Owned by the goroutine of keep, and by Open and Close before and
+// after it.
+type signer struct {
+	key  ed25519.PrivateKey
+	last queue.Head // Index 0: none yet
+	hash queue.Hash // of it
+}
+
+// next is a head about an entry, to be signed.
+func (g *signer) next(number uint64, link queue.Hash, now time.Time) queue.Head {
+	return queue.Head{
+		Index: g.last.Index + 1, Number: number, Hash: link, At: now,
+		Start: g.last.Start, Low: g.last.Low, Anchor: g.last.Anchor, Previous: g.hash,
+	}
+}
+
+// put signs a head into a batch and returns its stored form.
+func (g *signer) put(b *pebble.Batch, h *queue.Head) []byte {
+	stored := queue.SignHead(h, g.key)
+	set(b, sequenceKey(prefixHead, h.Index), stored)
+	return stored
+}
+
+// signed takes note of a head that is on disk, and with it all that is before it in the log.
+func (s *Store) signed(h queue.Head, stored []byte) {
+	s.journal.synced(h.Number + 1)
+	s.signer.last, s.signer.hash = h, queue.HeadHash(stored)
+	s.journal.headDue.Store(h.Number + headEntries)
+}
+
+// sign writes a head when there are new entries. All that it names is before it in the
+// log, which a crash cuts at one place only.
+func (s *Store) sign(now time.Time) error {
+	s.order.Lock()
+	number, link := s.journal.next-1, s.journal.link
+	s.order.Unlock()
+	if number <= s.signer.last.Number {
+		return nil
+	}
+	return s.commitHead(s.signer.next(number, link, now))
+}
+
+func (s *Store) commitHead(h queue.Head) error {
+	b := s.db.NewBatch()
+	defer b.Close()
+	stored := s.signer.put(b, &h)
+	if err := b.Commit(pebble.Sync); err != nil {
+		return fmt.Errorf("signed head: %w", err)
+	}
+	s.signed(h, stored)
+	return nil
+}
+
+// removeHeads removes the heads about entries that go.
+func (s *Store) removeHeads(b *pebble.Batch, low uint64) error {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixHead}, UpperBound: []byte{prefixHead + 1}})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for it.First(); it.Valid(); it.Next() {
+		if h, err := queue.ParseHead(it.Value()); err == nil && h.Number+1 >= low {
+			break
+		}
+		_ = b.Delete(it.Key(), nil)
+	}
+	return it.Error()
+}
+
+// loadJournal takes key, heads and entries up, and begins the chain where there is none.
+func (s *Store) loadJournal(o *Options) (err error) {
+	dir := o.KeyDir
+	if dir == "" {
+		dir = o.Dir
+	}
+	if s.signer.key, err = loadKey(o.fs, dir); err != nil {
+		return err
+	}
+	head, last, err := newestHead(s.db, &queue.CheckOptions{})
+	if err != nil {
+		return err
+	}
+	if err := s.journal.load(s.db, head); err != nil {
+		return err
+	}
+	if head == nil {
+		if last > 0 {
+			s.log.Errorf("journal: none of its %d signed heads is good: a new chain begins; what is wrong: sealpost audit verify", last)
+		}
+		h := s.signer.next(s.journal.next-1, s.journal.link, time.Now())
+		h.Index, h.Start, h.Low = last+1, s.journal.next, s.journal.low.Load()
+		return s.commitHead(h)
+	}
+	if head.Index != last {
+		s.log.Errorf("journal: its newest signed head is not good: what is wrong: sealpost audit verify")
+	}
+	if string(head.Key) != string(s.signer.key.Public().(ed25519.PublicKey)) {
+		s.log.Errorf("journal: the heads so far were signed with another key than the one in %s: keep both public keys to verify", dir)
+	}
+	stored, ok, err := s.get(sequenceKey(prefixHead, last))
+	if err != nil || !ok {
+		return errors.Join(err, errors.New("the newest head is gone"))
+	}
+	s.signed(*head, stored)
+	s.signer.last.Index = last
+	return nil
+}
+
+// newestHead finds the newest head that is good, and the number of the newest of all.
+func newestHead(db *pebble.DB, o *queue.CheckOptions) (good *queue.Head, last uint64, err error) {
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixHead}, UpperBound: []byte{prefixHead + 1}})
+	if err != nil {
+		return nil, 0, err
+	}
+	defer it.Close()
+	for it.Last(); it.Valid(); it.Prev() {
+		index, err := parseSequence(it.Key())
+		if err != nil {
+			return nil, 0, err
+		}
+		last = max(last, index)
+		if h, err := o.Good(index, it.Value()); err == nil {
+			return &h, last, nil
+		}
+	}
+	return nil, last, it.Error()
+}
+
+// loadKey reads the signing key of a directory, or makes one.
+func loadKey(disk vfs.FS, dir string) (ed25519.PrivateKey, error) {
+	path := disk.PathJoin(dir, keyFile)
+	b, err := readFile(disk, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return makeKey(disk, dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key of the journal: %w", err)
+	}
+	wrong := fmt.Errorf("key of the journal: %s is no Ed25519 key in PEM: put it back as it was, or move it away to go on with a new one", path)
+	block, _ := pem.Decode(b)
+	if block == nil || block.Type != pemPrivate {
+		return nil, wrong
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, ok := parsed.(ed25519.PrivateKey)
+	if err != nil || !ok {
+		return nil, wrong
+	}
+	return key, nil
+}
+
+// readFile reads a private key. One that others may read is refused: who has it can
+// write another journal.
+func readFile(disk vfs.FS, path string) (b []byte, err error) {
+	f, err := disk.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if fd := f.Fd(); fd != vfs.InvalidFd {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(fd), &st); err != nil {
+			return nil, err
+		}
+		if st.Mode&0o077 != 0 {
+			return nil, fmt.Errorf("%s is open to others (mode %04o): chmod 600 %s", path, st.Mode&0o777, path)
+		}
+	}
+	return io.ReadAll(io.LimitReader(f, 64<<10))
+}
+
+// writeFile makes a file with mode 0600 durable under its name, whole or not at all.
+func writeFile(disk vfs.FS, dir, name string, content []byte) error {
+	path := disk.PathJoin(dir, name)
+	f, err := disk.Create(path+".tmp", vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	if fd := f.Fd(); fd != vfs.InvalidFd {
+		err = unix.Fchmod(int(fd), 0o600)
+	}
+	if err == nil {
+		_, err = f.Write(content)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := disk.Rename(path+".tmp", path); err != nil {
+		return err
+	}
+	return syncDir(disk, dir)
+}
+
+func syncDir(disk vfs.FS, dir string) error {
+	d, err := disk.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// makeKey makes a key, the public half first: a private key without it would be one that
+// nobody can check against.
+func makeKey(disk vfs.FS, dir string) (ed25519.PrivateKey, error) {
+	public, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	open, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, err
+	}
+	if err := disk.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("key of the journal: %w", err)
+	}
+	err = writeFile(disk, dir, PublicKeyFile, pem.EncodeToMemory(&pem.Block{Type: pemPublic, Bytes: open}))
+	if err == nil {
+		err = writeFile(disk, dir, keyFile, pem.EncodeToMemory(&pem.Block{Type: pemPrivate, Bytes: private}))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key of the journal: %w", err)
+	}
+	return key, syncDir(disk, disk.PathDir(dir))
+}
+
+// ParsePublicKey reads the public half of a journal's key.
+func ParsePublicKey(b []byte) (ed25519.PublicKey, error) {
+	block, _ := pem.Decode(b)
+	if block == nil || block.Type != pemPublic {
+		return nil, errors.New("it is no public key in PEM: use " + PublicKeyFile + " of the key directory")
+	}
+	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
+	key, ok := parsed.(ed25519.PublicKey)
+	if err != nil || !ok {
+		return nil, errors.New("it is no Ed25519 key: use " + PublicKeyFile + " of the key directory")
+	}
+	return key, nil
+}
