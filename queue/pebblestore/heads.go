@@ -2,18 +2,11 @@ package pebblestore
 
 import (
 	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
-	"golang.org/x/sys/unix"
 
 	"github.com/sealpost/sealpost/queue"
 )
@@ -23,14 +16,6 @@ import (
 const (
 	headEntries = 4096
 	headEvery   = 30 * time.Second
-)
-
-// Names of the key's halves, in PKCS #8 and PKIX as PEM (RFC 8410): openssl reads them.
-const (
-	keyFile       = "journal.pem"
-	PublicKeyFile = "journal.pub"
-	pemPrivate    = "PRIVATE KEY"
-	pemPublic     = "PUBLIC KEY"
 )
 
 // signer signs heads. Owned by the goroutine of keep, and by Open and Close before and
@@ -108,7 +93,7 @@ func (s *Store) loadJournal(o *Options) (err error) {
 	if dir == "" {
 		dir = o.Dir
 	}
-	if s.signer.key, err = loadKey(o.fs, dir); err != nil {
+	if s.signer.key, err = loadKey(o.fs, dir, s.log); err != nil {
 		return err
 	}
 	head, last, err := newestHead(s.db, &queue.CheckOptions{})
@@ -159,122 +144,4 @@ func newestHead(db *pebble.DB, o *queue.CheckOptions) (good *queue.Head, last ui
 		}
 	}
 	return nil, last, it.Error()
-}
-
-// loadKey reads the signing key of a directory, or makes one.
-func loadKey(disk vfs.FS, dir string) (ed25519.PrivateKey, error) {
-	path := disk.PathJoin(dir, keyFile)
-	b, err := readFile(disk, path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return makeKey(disk, dir)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("key of the journal: %w", err)
-	}
-	wrong := fmt.Errorf("key of the journal: %s is no Ed25519 key in PEM: put it back as it was, or move it away to go on with a new one", path)
-	block, _ := pem.Decode(b)
-	if block == nil || block.Type != pemPrivate {
-		return nil, wrong
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	key, ok := parsed.(ed25519.PrivateKey)
-	if err != nil || !ok {
-		return nil, wrong
-	}
-	return key, nil
-}
-
-// readFile reads a private key. One that others may read is refused: who has it can
-// write another journal.
-func readFile(disk vfs.FS, path string) (b []byte, err error) {
-	f, err := disk.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if fd := f.Fd(); fd != vfs.InvalidFd {
-		var st unix.Stat_t
-		if err := unix.Fstat(int(fd), &st); err != nil {
-			return nil, err
-		}
-		if st.Mode&0o077 != 0 {
-			return nil, fmt.Errorf("%s is open to others (mode %04o): chmod 600 %s", path, st.Mode&0o777, path)
-		}
-	}
-	return io.ReadAll(io.LimitReader(f, 64<<10))
-}
-
-// writeFile makes a file with mode 0600 durable under its name, whole or not at all.
-func writeFile(disk vfs.FS, dir, name string, content []byte) error {
-	path := disk.PathJoin(dir, name)
-	f, err := disk.Create(path+".tmp", vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	if fd := f.Fd(); fd != vfs.InvalidFd {
-		err = unix.Fchmod(int(fd), 0o600)
-	}
-	if err == nil {
-		_, err = f.Write(content)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := disk.Rename(path+".tmp", path); err != nil {
-		return err
-	}
-	return syncDir(disk, dir)
-}
-
-func syncDir(disk vfs.FS, dir string) error {
-	d, err := disk.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// makeKey makes a key, the public half first: a private key without it would be one that
-// nobody can check against.
-func makeKey(disk vfs.FS, dir string) (ed25519.PrivateKey, error) {
-	public, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	open, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		return nil, err
-	}
-	if err := disk.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("key of the journal: %w", err)
-	}
-	err = writeFile(disk, dir, PublicKeyFile, pem.EncodeToMemory(&pem.Block{Type: pemPublic, Bytes: open}))
-	if err == nil {
-		err = writeFile(disk, dir, keyFile, pem.EncodeToMemory(&pem.Block{Type: pemPrivate, Bytes: private}))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("key of the journal: %w", err)
-	}
-	return key, syncDir(disk, disk.PathDir(dir))
-}
-
-// ParsePublicKey reads the public half of a journal's key.
-func ParsePublicKey(b []byte) (ed25519.PublicKey, error) {
-	block, _ := pem.Decode(b)
-	if block == nil || block.Type != pemPublic {
-		return nil, errors.New("it is no public key in PEM: use " + PublicKeyFile + " of the key directory")
-	}
-	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
-	key, ok := parsed.(ed25519.PublicKey)
-	if err != nil || !ok {
-		return nil, errors.New("it is no Ed25519 key: use " + PublicKeyFile + " of the key directory")
-	}
-	return key, nil
 }

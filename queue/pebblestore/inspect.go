@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -29,7 +28,8 @@ func Inspect(o Options) (*Archive, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	log := logger{o.Logger, func(int) {}, new(atomic.Bool), &repeats{last: make(map[string]repeat)}}
+	o.Fatal = func(int) {}
+	log := newLogger(&o)
 	db, err := pebble.Open(o.Dir, &pebble.Options{
 		FS: lookFS{o.fs}, ReadOnly: true, Logger: quiet{log}, CacheSize: 8 << 20,
 		EventListener: &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}},
