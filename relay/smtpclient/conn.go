@@ -6,27 +6,28 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
 )
 
 // conn is one SMTP connection past EHLO, with what was learned on it. Between
-// uses the pool owns it, during a use the session.
+// uses the pool owns it, during a use the sessions that have a seat on it.
 type conn struct {
 	*wire
 	key  key
 	ext  extensions
 	tls  *tls.ConnectionState // nil in the clear
-	used int                  // transactions begun
-	// reset: the last transaction failed, RSET goes before the next one.
+	line line
+	// reset: the last transaction failed, RSET goes before the next one. Owned by who reads.
 	reset bool
-	spent bool // the host has had enough of this connection
-	// quiet: it was just looked at, and the host has said nothing.
-	quiet bool
-	proof proof
+
+	proving sync.Mutex // guards proof
+	proof   proof
 
 	// Owned by the pool, under its lock.
+	seats   int           // sessions that use it
 	element *list.Element // place among the idle ones; nil while in use
 	timer   *time.Timer   // ends an idle connection
 	since   time.Time     // idle since
@@ -68,6 +69,7 @@ func (p *Pool) dial(ctx context.Context, s policy.Step, k key) (*conn, policy.Ev
 		}
 		return nil, p.inspect(o.c, s), f
 	}
+	o.c.line.open(p.o, o.c.ext)
 	return o.c, p.inspect(o.c, s), nil
 }
 
@@ -202,7 +204,7 @@ func (o *opening) startTLS() *policy.Failure {
 		if _, err := o.c.r.Peek(1); err != nil {
 			return o.handshakeFailed(err) // it has hung up
 		}
-		o.c.broken = errInjected
+		_ = o.c.fail(errInjected)
 		return o.p.failed(o.step, policy.BytesInjected, "")
 	}
 	return nil
@@ -214,7 +216,7 @@ func (o *opening) handshakeFailed(err error) *policy.Failure {
 	if o.ctx.Err() != nil { // our own time was over, or we are stopping: nobody's fault
 		return o.lost(err)
 	}
-	o.c.broken = err
+	_ = o.c.fail(err)
 	return o.p.failed(o.step, handshakeReason(err), handshakeDetail(err))
 }
 
@@ -224,10 +226,10 @@ func (o *opening) afterHandshake(t *tls.Conn) *policy.Failure {
 	o.c.tls = &cs
 	o.c.ext = extensions{} // RFC 3207 4.2: discard any knowledge obtained before
 	f := o.hello()
-	if f != nil && cs.Version == tls.VersionTLS13 && remoteAlert(o.c.broken) != "" {
+	if f != nil && cs.Version == tls.VersionTLS13 && remoteAlert(o.c.dead()) != "" {
 		// RFC 8446 2: our side of the handshake ends before the host has judged it;
 		// its alert comes in place of the first reply.
-		return o.handshakeFailed(o.c.broken)
+		return o.handshakeFailed(o.c.dead())
 	}
 	return f
 }

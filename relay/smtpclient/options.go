@@ -26,6 +26,11 @@ type Options struct {
 	ConnectionsPerHost int
 	// MessagesPerConnection limits transactions on one connection. Default 100.
 	MessagesPerConnection int
+	// Window limits the messages that are out on one connection without their last
+	// reply, where the host has PIPELINING and CHUNKING and is far away; when the connection is lost,
+	// each of them may or may not have arrived. 1: each waits for the reply to the one
+	// before, and connections are not shared. Default 8.
+	Window int
 	// IdleTime is how long an idle session stays in the pool. Default 5 s: far below
 	// the 5 minutes that a host must wait for us (RFC 5321 4.5.3.2.7).
 	IdleTime time.Duration
@@ -84,6 +89,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Timeouts.Data, 10*time.Minute)
 	setDefault(&o.ConnectionsPerHost, 20)
 	setDefault(&o.MessagesPerConnection, 100)
+	setDefault(&o.Window, 8)
 	setDefault(&o.IdleTime, 5*time.Second)
 	setDefault(&o.MaxIdle, 500)
 	if o.Logger == nil {

@@ -20,6 +20,7 @@ type Pool struct {
 	profiles profiles
 	quirks   quirks
 	buffers  sync.Pool // of *[flightSize]byte, for content on its way
+	flights  sync.Pool // of *[]byte, for flights that are being composed
 
 	mu     sync.Mutex
 	closed bool
@@ -48,13 +49,14 @@ type key struct {
 type host struct {
 	open    int // connections that stand or are being made
 	idle    []*conn
+	busy    []*conn // in use, by one session or more
 	waiters []*waiter
 }
 
 // waiter waits for a connection, or for the right to open one.
 type waiter struct {
 	key   key
-	given chan *conn // gets exactly one value: a connection with this key, or nil for a free slot
+	given chan *conn // gets exactly one value: a seat on a connection with this key, or nil for a free slot
 }
 
 // New returns a pool. It must be closed.
@@ -65,6 +67,7 @@ func New(o Options) *Pool {
 		profiles: newProfiles(o.Roots),
 		quirks:   quirks{seen: map[hostKey]quirk{}},
 		buffers:  sync.Pool{New: func() any { return new([flightSize]byte) }},
+		flights:  sync.Pool{New: func() any { return new([]byte) }},
 		hosts:    map[hostKey]*host{},
 	}
 }
@@ -98,7 +101,14 @@ func keyOf(s policy.Step) key {
 // proved. It waits while the host has its number of connections open. The
 // evidence of a session from the pool is measured anew against this step.
 func (p *Pool) Open(ctx context.Context, s policy.Step) (relay.Session, policy.Evidence, *policy.Failure) {
-	k := keyOf(s)
+	n, e, f := p.open(ctx, s, keyOf(s))
+	if n == nil {
+		return nil, e, f
+	}
+	return n, e, nil
+}
+
+func (p *Pool) open(ctx context.Context, s policy.Step, k key) (*session, policy.Evidence, *policy.Failure) {
 	for {
 		c, f := p.acquire(ctx, s, k)
 		switch {
@@ -106,27 +116,29 @@ func (p *Pool) Open(ctx context.Context, s policy.Step) (relay.Session, policy.E
 			return nil, policy.Evidence{}, f
 		case c == nil:
 			return p.openNew(ctx, s, k)
-		case c.unexpected(): // the host hung up, or said 421, while the session was idle
+		case c.line.look(c.unexpected): // the host hung up, or said 421, while the session was idle
 			p.discard(c)
 			continue
 		}
-		c.quiet = true
 		p.o.Observer.ConnectionReused()
 		n := &session{p: p, c: c, step: s, reused: true, evidence: p.inspect(c, s)}
 		return n, n.evidence, nil
 	}
 }
 
-func (p *Pool) openNew(ctx context.Context, s policy.Step, k key) (relay.Session, policy.Evidence, *policy.Failure) {
+// openNew opens a connection in a slot that is ours.
+func (p *Pool) openNew(ctx context.Context, s policy.Step, k key) (*session, policy.Evidence, *policy.Failure) {
 	c, e, f := p.dial(ctx, s, k)
 	if f != nil {
 		p.free(k.hostKey)
 		return nil, e, f
 	}
+	p.sit(c)
 	return &session{p: p, c: c, step: s, evidence: e}, e, nil
 }
 
-// acquire takes an idle connection with the key, or (nil, nil) a slot to open one.
+// acquire takes an idle connection with the key, or (nil, nil) a slot to open one, or
+// a seat beside others.
 func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *policy.Failure) {
 	p.mu.Lock()
 	if p.closed {
@@ -140,6 +152,7 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 	}
 	if c := h.find(k); c != nil {
 		p.unpark(h, c)
+		h.seat(c)
 		p.mu.Unlock()
 		return c, nil
 	}
@@ -154,6 +167,11 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 		p.mu.Unlock()
 		p.hangUp(c)
 		return nil, nil
+	}
+	if c := p.beside(h, k); c != nil {
+		h.seat(c)
+		p.mu.Unlock()
+		return c, nil
 	}
 	w := &waiter{key: k, given: make(chan *conn, 1)}
 	h.waiters = append(h.waiters, w)
@@ -214,19 +232,24 @@ func (p *Pool) unpark(h *host, c *conn) {
 	c.timer.Stop()
 }
 
-// release puts a connection back: to a waiter, among the idle ones, or it ends.
+// release gives up a seat. The last one puts the connection back: to a waiter, among the
+// idle ones, or it ends.
 func (p *Pool) release(c *conn) {
 	var gone []*conn
 	p.mu.Lock()
 	h := p.hosts[c.key.hostKey]
 	switch {
-	case p.closed || !c.fit(p.o):
+	case !h.rise(c):
+		p.invite(h, c)
+	case p.closed || !c.fit():
 		gone = append(gone, c)
 		p.vacate(c.key.hostKey)
 	case len(h.waiters) > 0:
 		w := h.next()
 		if w.key == c.key {
+			h.seat(c)
 			w.given <- c
+			p.invite(h, c)
 		} else {
 			gone = append(gone, c)
 			w.given <- nil
@@ -300,10 +323,15 @@ func (p *Pool) free(k hostKey) {
 	p.mu.Unlock()
 }
 
-// discard ends a connection in use, and gives up its slot.
+// discard gives up a seat. The last one ends the connection, and gives up its slot.
 func (p *Pool) discard(c *conn) {
-	p.hangUp(c)
-	p.free(c.key.hostKey)
+	p.mu.Lock()
+	last := p.hosts[c.key.hostKey].rise(c)
+	p.mu.Unlock()
+	if last {
+		p.hangUp(c)
+		p.free(c.key.hostKey)
+	}
 }
 
 // hangUp ends a connection, politely where it still hears us.
@@ -330,8 +358,9 @@ func (p *Pool) Close() {
 	}
 }
 
-// fit reports whether another transaction may begin on the connection.
-func (c *conn) fit(o Options) bool {
-	return c.broken == nil && c.r.Buffered() == 0 && c.used < o.MessagesPerConnection &&
-		(c.ext.mailMax == 0 || c.used < c.ext.mailMax) // RFC 9422 MAILMAX
-}
+// fit reports whether another transaction may begin on the connection, which nobody
+// uses now.
+func (c *conn) fit() bool { return c.usable() && c.r.Buffered() == 0 }
+
+// usable is fit for a connection that others use too.
+func (c *conn) usable() bool { return c.dead() == nil && c.line.room() != 0 }

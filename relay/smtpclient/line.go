@@ -1,0 +1,346 @@
+package smtpclient
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// flyingOctets bounds the content that is out on a connection without a reply.
+	flyingOctets = 256 << 10
+	// distant is how long a reply must take before a window pays: nearer hosts answer
+	// before the next flight is made, and every message in flight may become uncertain.
+	distant = 4 * time.Millisecond
+	// patience is how long a transaction waits behind others on a connection before it
+	// looks for another one.
+	patience = 3 * time.Second
+)
+
+// line is the order of the transactions on one connection. Two things go from hand to
+// hand, always in the same order: the pen (who has it writes, nobody else does) and
+// the ear (who has it reads). So each reply is read by the one whose command it
+// answers, and nothing needs a goroutine of its own. A transaction has the pen until
+// its last octet is out, and the ear from when all before it have read their replies;
+// in between it flies. It is safe for concurrent use.
+type line struct {
+	mu      sync.Mutex
+	waiting []*turn // for the pen, in order
+	pen     *turn   // who writes; nil: nobody
+	flying  []*turn // who has written or has the pen, in order; the first one has the ear
+	octets  int     // of content, of those that fly
+	// window is how many may fly at once. It begins with one and grows by one with
+	// each message that went well.
+	window int
+	max    int  // of window
+	used   int  // transactions begun
+	limit  int  // how many may be; 0: no limit
+	over   bool // nobody gets the pen any more
+	quiet  bool // nothing was said since the connection was looked at
+	moved  time.Time
+}
+
+// open makes the line that of a new connection.
+func (l *line) open(o Options, ext extensions) {
+	l.window, l.max, l.limit = 1, o.Window, o.MessagesPerConnection
+	if ext.mailMax > 0 { // RFC 9422 MAILMAX
+		l.limit = min(l.limit, ext.mailMax)
+	}
+}
+
+// kind is what a transaction needs of the line.
+type kind uint8
+
+const (
+	aloneKind kind = iota // everybody before it must be done
+	groupKind             // MAIL, RCPT, DATA: may go behind a final dot
+	chunkKind             // MAIL, RCPT, BDAT LAST: may go behind others of its kind
+)
+
+// turn is one transaction's place in a line.
+type turn struct {
+	kind   kind
+	octets int    // of content, where it flies as a whole
+	head   []byte // of a group: what may ride in the same write behind a final dot
+
+	// Set when it gets the pen.
+	granted bool
+	refused bool // the line is over: nothing was sent
+	behind  bool // others were flying then
+	reset   bool // the one before may leave something that only RSET clears
+	prior   bool // the connection has carried a transaction before
+	quiet   bool // nothing needs to be looked at before
+	rode    bool // head is out: the one before has written it
+	at      time.Time
+
+	followed bool // another one was written behind it
+	unclean  bool // its end leaves the host's state to be cleared
+	wake     chan struct{}
+}
+
+// join puts t at the end of the line.
+func (l *line) join(t *turn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = append(l.waiting, t)
+	l.next()
+}
+
+// next gives the pen to the first that waits, when it may have it. The lock is held.
+func (l *line) next() {
+	if l.over || l.limit > 0 && l.used >= l.limit {
+		for _, t := range l.waiting {
+			t.refused = true
+			t.rouse()
+		}
+		l.waiting = nil
+		return
+	}
+	if l.pen != nil || len(l.waiting) == 0 || !l.may(l.waiting[0]) {
+		return
+	}
+	t := l.waiting[0]
+	l.take(t)
+	l.pen, t.granted = t, true
+	t.rouse()
+}
+
+// may reports whether t may be written now, though there are some whose replies are
+// not in. The lock is held.
+func (l *line) may(t *turn) bool {
+	n := len(l.flying)
+	if n == 0 {
+		return true
+	}
+	if l.flying[n-1].kind != t.kind {
+		return false
+	}
+	switch t.kind {
+	case groupKind: // RFC 2920 3.1: DATA is the last of its group, so there is one
+		return n == 1 && l.window > 1
+	case chunkKind:
+		return n < l.window && l.octets+t.octets <= flyingOctets
+	}
+	return false
+}
+
+// take moves t from those that wait to those that fly. The lock is held.
+func (l *line) take(t *turn) {
+	l.waiting = slices.Delete(l.waiting, 0, 1)
+	if n := len(l.flying); n > 0 {
+		before := l.flying[n-1]
+		t.behind, before.followed = true, true
+		// RFC 3030 2: a failed BDAT leaves what only RSET clears, and whether this one
+		// fails is not known. RFC 5321 4.1.1.4: the end of data consumes a DATA in any case.
+		t.reset = t.kind == chunkKind || before.unclean
+	}
+	t.prior, t.quiet = l.used > 0, l.quiet
+	l.used++
+	l.quiet = false
+	l.octets += t.octets
+	t.at = time.Now()
+	l.flying = append(l.flying, t)
+	if len(l.flying) == 1 {
+		l.moved = t.at
+	}
+}
+
+// await waits until t has the pen, and reports whether it has; otherwise nothing of
+// it was sent, and t is out of the line.
+func (l *line) await(ctx context.Context, t *turn) bool {
+	var late <-chan time.Time
+	for {
+		l.mu.Lock()
+		switch {
+		case t.granted, t.refused:
+			l.mu.Unlock()
+			return t.granted
+		case t.rode:
+			// Its commands are out: it is one of those that fly, whatever it waits for.
+			late = nil
+		case ctx.Err() != nil:
+			l.withdraw(t)
+			l.mu.Unlock()
+			return false
+		}
+		wake := t.bed()
+		rode := t.rode
+		l.mu.Unlock()
+		if late == nil && !rode {
+			timer := time.NewTimer(patience)
+			defer timer.Stop()
+			late = timer.C
+		}
+		done := ctx.Done()
+		if rode {
+			done = nil
+		}
+		select {
+		case <-wake:
+		case <-done:
+		case <-late:
+			l.mu.Lock()
+			out := !t.granted && !t.rode
+			if out {
+				l.withdraw(t)
+			}
+			l.mu.Unlock()
+			if out {
+				return false
+			}
+		}
+	}
+}
+
+// withdraw takes t out of those that wait. The lock is held.
+func (l *line) withdraw(t *turn) {
+	if i := slices.Index(l.waiting, t); i >= 0 {
+		l.waiting = slices.Delete(l.waiting, i, i+1)
+		l.next()
+	}
+}
+
+// bed returns what t waits on. The lock is held.
+func (t *turn) bed() chan struct{} {
+	if t.wake == nil {
+		t.wake = make(chan struct{}, 1)
+	}
+	return t.wake
+}
+
+// rouse wakes t up to look again. The lock is held.
+func (t *turn) rouse() {
+	if t.wake == nil {
+		return
+	}
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// ride returns the head of the next in line, when it may go in the same write behind
+// the end of t's content, or nil. From then on it flies; it gets the pen after t.
+func (l *line) ride(t *turn) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over || len(l.waiting) == 0 || l.limit > 0 && l.used >= l.limit {
+		return nil
+	}
+	r := l.waiting[0]
+	if r.head == nil || t.unclean || !l.may(r) {
+		return nil
+	}
+	l.take(r)
+	r.rode = true
+	return r.head
+}
+
+// pass gives the pen on: t has written its last octet. It may be called twice.
+func (l *line) pass(t *turn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.passed(t)
+}
+
+// passed is pass with the lock held.
+func (l *line) passed(t *turn) {
+	if l.pen != t {
+		return
+	}
+	l.pen = nil
+	if last := l.flying[len(l.flying)-1]; last != t { // it rode with t
+		l.pen, last.granted = last, true
+		last.rouse()
+		return
+	}
+	l.next()
+}
+
+// listen waits for the ear. It always comes: everybody before t has deadlines.
+func (l *line) listen(t *turn) {
+	l.mu.Lock()
+	for len(l.flying) == 0 || l.flying[0] != t {
+		wake := t.bed()
+		l.mu.Unlock()
+		<-wake
+		l.mu.Lock()
+	}
+	l.mu.Unlock()
+}
+
+// leave ends t, which has the ear: all that it was owed is read, or never will be.
+// good: a message went well.
+func (l *line) leave(t *turn, good bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if good && l.window < l.max && (t.kind == groupKind || t.kind == chunkKind && (l.window > 1 || now.Sub(t.at) >= distant)) {
+		l.window++
+	}
+	l.passed(t)
+	l.moved = now
+	l.octets -= t.octets
+	l.flying = slices.Delete(l.flying, 0, 1)
+	if len(l.flying) > 0 {
+		l.flying[0].rouse()
+	}
+	l.next()
+}
+
+// end gives nobody the pen any more: the connection is lost, or the host has had enough.
+func (l *line) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+	l.next()
+}
+
+// soil says that the end of t leaves something behind that only RSET clears.
+func (l *line) soil(t *turn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t.unclean = true
+}
+
+// last reports whether nothing was written behind t.
+func (l *line) last(t *turn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !t.followed
+}
+
+// mixed reports whether t shared the connection with others.
+func (l *line) mixed(t *turn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return t.followed || t.behind
+}
+
+// look runs fn while nobody can have the pen or the ear; when somebody has one, the
+// connection is alive, and fn is not run. What fn reports is returned.
+func (l *line) look(fn func() bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.flying) > 0 {
+		return false
+	}
+	said := fn()
+	l.quiet = !said
+	return said
+}
+
+// room is how many may use the line beside those who fly, for as long as it lasts;
+// negative: no limit.
+func (l *line) room() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.over:
+		return 0
+	case l.limit == 0:
+		return -1
+	}
+	return max(0, l.limit-l.used+len(l.flying))
+}
