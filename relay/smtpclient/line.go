@@ -237,25 +237,24 @@ func (l *line) ride(t *turn) []byte {
 	return r.head
 }
 
-// pass gives the pen on: t has written its last octet. It may be called twice.
+// pass gives the pen on: t has written its last octet, or nothing.
 func (l *line) pass(t *turn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.passed(t)
-}
-
-// passed is pass with the lock held.
-func (l *line) passed(t *turn) {
 	if l.pen != t {
 		return
 	}
 	l.pen = nil
-	if last := l.flying[len(l.flying)-1]; last != t { // it rode with t
+	l.penToRider(t)
+	l.next()
+}
+
+// penToRider gives the pen to the one that rode with t, if any. The lock is held.
+func (l *line) penToRider(t *turn) {
+	if last := l.flying[len(l.flying)-1]; last != t {
 		l.pen, last.granted = last, true
 		last.rouse()
-		return
 	}
-	l.next()
 }
 
 // listen waits for the ear. It always comes: everybody before t has deadlines.
@@ -279,7 +278,10 @@ func (l *line) leave(t *turn, good bool) {
 	if good && l.window < l.max && (t.kind == groupKind || t.kind == chunkKind && (l.window > 1 || now.Sub(t.at) >= distant)) {
 		l.window++
 	}
-	l.passed(t)
+	if l.pen == t {
+		l.pen = nil
+		l.penToRider(t)
+	}
 	l.moved = now
 	l.octets -= t.octets
 	l.flying = slices.Delete(l.flying, 0, 1)
