@@ -195,10 +195,12 @@ func (t *tape) parcels() []parcel {
 // strict is a host that takes everything, by the letter of RFC 5321, 2920 and 3030: it
 // wants RSET after a failed BDAT, MAIL before RCPT, and RCPT before content.
 type strict struct {
-	tape  *tape
-	caps  []string
-	tls   *tls.Config
-	reply func(n int, verb string, line string) string // in place of the usual one; "" for that, "-" to hang up
+	tape *tape
+	caps []string
+	tls  *tls.Config
+	// reply is asked first; "" for the usual one, "-" to hang up, "take" to hang up behind
+	// having taken a message, "sleep" to say nothing any more.
+	reply func(n int, verb string, line string) string
 }
 
 func (h *strict) serve(n int, raw *farConn) {
@@ -234,8 +236,19 @@ func (h *strict) serve(n int, raw *farConn) {
 		line = strings.TrimSuffix(line, "\r\n")
 		verb, _, _ := strings.Cut(line, " ")
 		if special := ""; h.reply != nil {
-			if special = h.reply(n, verb, line); special == "-" {
+			switch special = h.reply(n, verb, line); special {
+			case "-":
 				flush()
+				return
+			case "take":
+				size, _, _ := bdat(line)
+				b := make([]byte, size)
+				_, _ = io.ReadFull(r, b)
+				h.took(n, rcpt, string(b))
+				out = nil
+				return
+			case "sleep":
+				_, _ = io.Copy(io.Discard, r)
 				return
 			}
 			if special != "" {

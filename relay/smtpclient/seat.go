@@ -96,12 +96,13 @@ func (p *Pool) invite(h *host, c *conn) {
 	}
 }
 
-// move takes another connection in place of one that died. It must prove no less: the
-// caller has judged the old one (policy: a reused session is judged again).
-func (s *session) move(ctx context.Context) *policy.Failure {
+// move takes another connection in place of one that died; a fresh one where the
+// message was sent already and must not meet another dead one. It must prove no less:
+// the caller has judged the old one (policy: a reused session is judged again).
+func (s *session) move(ctx context.Context, fresh freshOnly) *policy.Failure {
 	old := s.c
 	s.c = nil
-	n, f := s.elsewhere(ctx, old)
+	n, f := s.elsewhere(ctx, old, fresh)
 	if f != nil {
 		return f
 	}
@@ -119,19 +120,34 @@ func (s *session) move(ctx context.Context) *policy.Failure {
 	return nil
 }
 
-// elsewhere opens a connection in the place of the old one; while others are still in
-// the middle of giving that up, any other will do.
-func (s *session) elsewhere(ctx context.Context, old *conn) (*session, *policy.Failure) {
-	p := s.p
+// freshOnly: no connection will do that has carried anything.
+type freshOnly bool
+
+// elsewhere opens a connection in the place of the old one, where we are the last to
+// give that up; else in the next place that is free.
+func (s *session) elsewhere(ctx context.Context, old *conn, fresh freshOnly) (*session, *policy.Failure) {
+	p, k := s.p, old.key
 	p.mu.Lock()
-	last := p.hosts[old.key.hostKey].rise(old)
+	last := p.hosts[k.hostKey].rise(old)
 	p.mu.Unlock()
-	if !last {
-		n, _, f := p.open(ctx, s.step, old.key)
+	if last {
+		old.close()
+		p.o.Observer.ConnectionClosed()
+		n, _, f := p.openNew(ctx, s.step, k)
 		return n, f
 	}
-	old.close()
-	p.o.Observer.ConnectionClosed()
-	n, _, f := p.openNew(ctx, s.step, old.key)
+	if !fresh {
+		n, _, f := p.open(ctx, s.step, k)
+		return n, f
+	}
+	none := k
+	none.rung = noRung // no connection has this key, so what comes is a place
+	if _, f := p.acquire(ctx, s.step, none); f != nil {
+		return nil, f
+	}
+	n, _, f := p.openNew(ctx, s.step, k)
 	return n, f
 }
+
+// noRung is the rung of no connection.
+const noRung = policy.Rung(0xff)

@@ -94,13 +94,13 @@ func (x *transaction) run(batch []int) {
 			continue
 		case stale:
 			x.s.replaced = true
-			f = x.s.move(x.ctx)
+			f = x.s.move(x.ctx, true)
 		case unsent:
 			if x.s.moves++; x.s.moves > maxMoves {
 				x.failOpen(x.failure(policy.ConnectionLost, "the connection was lost before the message was sent, more than once"))
 				return
 			}
-			f = x.s.move(x.ctx)
+			f = x.s.move(x.ctx, false)
 		case done:
 			return
 		}

@@ -322,6 +322,8 @@ func (x *transaction) refuseMAIL(rep reply) outcome {
 			return stale
 		}
 		x.moving = true // when the replies are read, for others fly behind
+		x.s.c.line.end()
+		x.s.p.quirks.jostled(x.s.c.key.hostKey)
 		return done
 	}
 	x.refuse("MAIL", rep, open)
@@ -353,6 +355,7 @@ func (x *transaction) readReset() (outcome, bool) {
 	if !rep.positive() { // RFC 5321 4.3.2 knows only 250 here
 		return x.protocol("RSET", rep), false
 	}
+	x.mark = x.s.c.replies // it says nothing of the message
 	return done, true
 }
 

@@ -126,8 +126,10 @@ func (w *wire) reply(timeout time.Duration) (reply, error) {
 	}
 	w.text = rep.text
 	w.replies++
-	if rep.closing() {
-		_ = w.fail(errClosing)
+	if rep.closing() { // it explains any other trouble
+		w.mu.Lock()
+		w.broken, w.late = errClosing, false
+		w.mu.Unlock()
 	}
 	return rep, nil
 }
