@@ -125,6 +125,8 @@ func deliveryTable() table {
 			"Most connections to one host at once."},
 		key[Delivery, int]{"messages_per_connection", count(1, 1_000_000), func(d *Delivery) *int { return &d.MessagesPerConnection }, 100,
 			"Most messages over one connection."},
+		key[Delivery, int]{"messages_in_flight", count(1, 64), func(d *Delivery) *int { return &d.MessagesInFlight }, 8,
+			"Most messages on one connection without their last reply. `1`: one after the other."},
 		key[Delivery, string]{"relay_host", hostPort(), func(d *Delivery) *string { return &d.RelayHost }, "",
 			"Host and port that takes all mail in place of the mail exchangers."},
 	}).with(timeoutsTable())

@@ -36,7 +36,8 @@ func metricsOptions(cfg *config.Config, log *slog.Logger) metrics.Options {
 func retryOptions(cfg *config.Config) queue.Options {
 	return queue.Options{
 		Schedule: cfg.Retry.Schedule, GiveUp: cfg.Retry.GiveUp, WarnAfter: cfg.Retry.WarnAfter,
-		PerLane: cfg.Delivery.ConnectionsPerHost,
+		// For each connection those in flight, and one that follows.
+		PerLane: cfg.Delivery.ConnectionsPerHost * (cfg.Delivery.MessagesInFlight + 1),
 	}
 }
 
@@ -95,6 +96,7 @@ func clientOptions(cfg *config.Config) (smtpclient.Options, error) {
 		},
 		BindIPv4: d.BindIPv4, BindIPv6: d.BindIPv6,
 		ConnectionsPerHost: d.ConnectionsPerHost, MessagesPerConnection: d.MessagesPerConnection,
+		Window: d.MessagesInFlight,
 	}, err
 }
 
