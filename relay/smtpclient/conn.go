@@ -38,12 +38,25 @@ type opening struct {
 	p    *Pool
 	step policy.Step
 	ctx  context.Context
+	use  *ticketUse
 	c    *conn
 }
 
 // dial opens a connection for the step and measures it. The caller holds a slot
 // of the host. A failure behind a handshake that succeeded comes with the evidence.
+// A handshake that failed over a session to be resumed says nothing of the host's TLS: it
+// is done again without.
 func (p *Pool) dial(ctx context.Context, s policy.Step, k key) (*conn, policy.Evidence, *policy.Failure) {
+	use := p.tickets.for1(k, p.o.Now())
+	c, e, f := p.dialWith(ctx, s, use)
+	if f != nil && f.Reason.MayLower() && use.offered {
+		use.forget()
+		return p.dialWith(ctx, s, p.tickets.for1(k, p.o.Now()))
+	}
+	return c, e, f
+}
+
+func (p *Pool) dialWith(ctx context.Context, s policy.Step, use *ticketUse) (*conn, policy.Evidence, *policy.Failure) {
 	dctx, cancel := context.WithTimeout(ctx, p.o.Timeouts.Connect)
 	defer cancel()
 	begin := time.Now()
@@ -52,7 +65,7 @@ func (p *Pool) dial(ctx context.Context, s policy.Step, k key) (*conn, policy.Ev
 		return nil, policy.Evidence{}, p.failed(s, connectReason(ctx, err), connectDetail(err))
 	}
 	p.o.Observer.ConnectionOpened(time.Since(begin))
-	o := &opening{p: p, step: s, ctx: ctx, c: &conn{wire: newWire(raw), key: k}}
+	o := &opening{p: p, step: s, ctx: ctx, use: use, c: &conn{wire: newWire(raw), key: use.key}}
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() }) // unblocks every read and write
 	f := o.greet()
 	if f == nil {
@@ -168,6 +181,9 @@ func (o *opening) secure() *policy.Failure {
 	}
 	cfg = cfg.Clone()
 	cfg.ServerName = string(o.step.Target.SNI) // RFC 7672 8.1, RFC 8461 7.1
+	cfg.ClientSessionCache = o.use
+	leave := o.p.handshakes.enter(o.ctx.Done())
+	defer leave()
 	ctx, cancel := context.WithTimeout(o.ctx, o.p.o.Timeouts.TLS)
 	defer cancel()
 	begin := time.Now()
@@ -175,6 +191,7 @@ func (o *opening) secure() *policy.Failure {
 	if err != nil {
 		return o.handshakeFailed(err)
 	}
+	leave()
 	o.p.o.Observer.HandshakeDone(t.ConnectionState(), time.Since(begin))
 	return o.afterHandshake(t)
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
@@ -31,6 +32,9 @@ type Options struct {
 	// each of them may or may not have arrived. 1: each waits for the reply to the one
 	// before, and connections are not shared. Default 8.
 	Window int
+	// Handshakes limits the TLS handshakes that go on at once. Default 16 for each
+	// processor.
+	Handshakes int
 	// IdleTime is how long an idle session stays in the pool. Default 5 s: far below
 	// the 5 minutes that a host must wait for us (RFC 5321 4.5.3.2.7).
 	IdleTime time.Duration
@@ -90,6 +94,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.ConnectionsPerHost, 20)
 	setDefault(&o.MessagesPerConnection, 100)
 	setDefault(&o.Window, 8)
+	setDefault(&o.Handshakes, 16*runtime.GOMAXPROCS(0))
 	setDefault(&o.IdleTime, 5*time.Second)
 	setDefault(&o.MaxIdle, 500)
 	if o.Logger == nil {

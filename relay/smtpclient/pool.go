@@ -19,8 +19,11 @@ type Pool struct {
 	o        Options
 	profiles profiles
 	quirks   quirks
-	buffers  sync.Pool // of *[flightSize]byte, for content on its way
-	flights  sync.Pool // of *[]byte, for flights that are being composed
+	tickets  tickets
+	// handshakes has one place for each that may go on at once.
+	handshakes turnstile
+	buffers    sync.Pool // of *[flightSize]byte, for content on its way
+	flights    sync.Pool // of *[]byte, for flights that are being composed
 
 	mu     sync.Mutex
 	closed bool
@@ -63,12 +66,14 @@ type waiter struct {
 func New(o Options) *Pool {
 	o = o.withDefaults()
 	return &Pool{
-		o:        o,
-		profiles: newProfiles(o.Roots),
-		quirks:   quirks{seen: map[hostKey]quirk{}},
-		buffers:  sync.Pool{New: func() any { return new([flightSize]byte) }},
-		flights:  sync.Pool{New: func() any { return new([]byte) }},
-		hosts:    map[hostKey]*host{},
+		o:          o,
+		profiles:   newProfiles(o.Roots),
+		quirks:     quirks{seen: map[hostKey]quirk{}},
+		tickets:    tickets{byKey: map[key]*list.Element{}},
+		handshakes: make(turnstile, o.Handshakes),
+		buffers:    sync.Pool{New: func() any { return new([flightSize]byte) }},
+		flights:    sync.Pool{New: func() any { return new([]byte) }},
+		hosts:      map[hostKey]*host{},
 	}
 }
 
