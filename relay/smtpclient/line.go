@@ -13,8 +13,8 @@ const (
 	// distant is how long a reply must take before a window pays: nearer hosts answer
 	// before the next flight is made, and every message in flight may become uncertain.
 	distant = 4 * time.Millisecond
-	// patience is how long a transaction waits behind others on a connection before it
-	// looks for another one.
+	// patience is how long a transaction waits behind others on a connection on which
+	// nothing moves before it looks for another one.
 	patience = 3 * time.Second
 )
 
@@ -149,46 +149,32 @@ func (l *line) take(t *turn) {
 // await waits until t has the pen, and reports whether it has; otherwise nothing of
 // it was sent, and t is out of the line.
 func (l *line) await(ctx context.Context, t *turn) bool {
-	var late <-chan time.Time
+	var tick *time.Ticker
 	for {
 		l.mu.Lock()
-		switch {
-		case t.granted, t.refused:
+		if t.granted || t.refused {
 			l.mu.Unlock()
 			return t.granted
-		case t.rode:
-			// Its commands are out: it is one of those that fly, whatever it waits for.
-			late = nil
-		case ctx.Err() != nil:
+		}
+		// Once its commands are out it is one of those that fly, whatever it waits for.
+		if !t.rode && (ctx.Err() != nil || tick != nil && time.Since(l.moved) >= patience) {
 			l.withdraw(t)
 			l.mu.Unlock()
 			return false
 		}
-		wake := t.bed()
-		rode := t.rode
-		l.mu.Unlock()
-		if late == nil && !rode {
-			timer := time.NewTimer(patience)
-			defer timer.Stop()
-			late = timer.C
-		}
-		done := ctx.Done()
-		if rode {
+		wake, done := t.bed(), ctx.Done()
+		if t.rode {
 			done = nil
+		}
+		l.mu.Unlock()
+		if tick == nil {
+			tick = time.NewTicker(patience)
+			defer tick.Stop()
 		}
 		select {
 		case <-wake:
 		case <-done:
-		case <-late:
-			l.mu.Lock()
-			out := !t.granted && !t.rode
-			if out {
-				l.withdraw(t)
-			}
-			l.mu.Unlock()
-			if out {
-				return false
-			}
+		case <-tick.C:
 		}
 	}
 }

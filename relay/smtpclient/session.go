@@ -96,7 +96,10 @@ func (x *transaction) run(batch []int) {
 			x.s.replaced = true
 			f = x.s.move(x.ctx, true)
 		case unsent:
-			if x.s.moves++; x.s.moves > maxMoves {
+			if x.s.c.dead() != nil {
+				x.s.moves++
+			}
+			if x.s.moves > maxMoves {
 				x.failOpen(x.failure(policy.ConnectionLost, "the connection was lost before the message was sent, more than once"))
 				return
 			}

@@ -191,3 +191,56 @@ func TestAloneAfterTrouble(t *testing.T) {
 		f.group.Wait()
 	})
 }
+
+// Who waits behind others on a connection that is stuck goes elsewhere, and nothing of
+// his is uncertain.
+func TestStuckConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var stuck atomic.Bool
+		tp := &tape{}
+		h := &strict{tape: tp, caps: []string{"PIPELINING", "CHUNKING"}}
+		h.reply = func(n int, verb, _ string) string {
+			if n == 1 && verb == "BDAT" && stuck.Load() {
+				return "sleep"
+			}
+			return ""
+		}
+		f := &far{oneWay: 25 * time.Millisecond, serve: h.serve}
+		o := options()
+		o.ConnectionsPerHost, o.MessagesPerConnection, o.Dial = 2, 1000, f.dial
+		o.Timeouts.Command, o.Timeouts.Data, o.IdleTime = time.Minute, time.Minute, time.Hour
+		p := newPool(t, o)
+		carry(t, p, 20, 100, 500)
+		stuck.Store(true)
+		began := time.Now()
+		done := make(chan time.Duration, 40)
+		uncertain := 0
+		came := make(chan string, 40)
+		for i := range 40 {
+			go func() {
+				_, got := carry(t, p, 1, 1, 500+i)
+				done <- time.Since(began)
+				came <- got[0]
+			}()
+		}
+		late := 0
+		for range 40 {
+			if <-done > 2*patience+time.Second {
+				late++
+			}
+			switch c := <-came; c {
+			case "ok 250":
+			case "uncertain":
+				uncertain++
+			default:
+				t.Errorf("%s", c)
+			}
+		}
+		if uncertain == 0 || uncertain > 8 || late != uncertain {
+			t.Errorf("%d are uncertain, %d were late", uncertain, late)
+		}
+		p.Close()
+		f.group.Wait()
+	})
+}
