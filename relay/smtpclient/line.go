@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/sealpost/sealpost/policy"
 )
 
 const (
@@ -39,6 +41,8 @@ type line struct {
 	over   bool // nobody gets the pen any more
 	quiet  bool // nothing was said since the connection was looked at
 	moved  time.Time
+	// domains are those that recipients were at, where the host limits them.
+	domains []policy.Domain
 }
 
 // open makes the line that of a new connection.
@@ -292,6 +296,24 @@ func (l *line) soil(t *turn) {
 	t.unclean = true
 }
 
+// admit reports whether recipients at a domain may be sent on the connection, on which
+// there may be at most so many domains (RFC 9422 RCPTDOMAINMAX, for a session).
+func (l *line) admit(d policy.Domain, most int) bool {
+	if most == 0 {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case slices.Contains(l.domains, d):
+		return true
+	case len(l.domains) >= most:
+		return false
+	}
+	l.domains = append(l.domains, d)
+	return true
+}
+
 // last reports whether nothing was written behind t.
 func (l *line) last(t *turn) bool {
 	l.mu.Lock()
@@ -319,16 +341,9 @@ func (l *line) look(fn func() bool) bool {
 	return said
 }
 
-// room is how many may use the line beside those who fly, for as long as it lasts;
-// negative: no limit.
-func (l *line) room() int {
+// room reports whether another transaction may begin.
+func (l *line) room() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.over:
-		return 0
-	case l.limit == 0:
-		return -1
-	}
-	return max(0, l.limit-l.used+len(l.flying))
+	return !l.over && (l.limit == 0 || l.used < l.limit)
 }

@@ -365,7 +365,6 @@ func (p *Pool) Close() {
 
 // fit reports whether another transaction may begin on the connection, which nobody
 // uses now.
-func (c *conn) fit() bool { return c.usable() && c.r.Buffered() == 0 }
-
-// usable is fit for a connection that others use too.
-func (c *conn) usable() bool { return c.dead() == nil && c.line.room() != 0 }
+func (c *conn) fit() bool {
+	return c.dead() == nil && c.r.Buffered() == 0 && c.line.room()
+}

@@ -138,6 +138,7 @@ func TestTurnstile(t *testing.T) {
 		s.enter(over)() // nobody is kept who has no time
 		second()
 		third()
+		synctest.Wait()
 		if len(s) != 0 {
 			t.Errorf("%d places are taken", len(s))
 		}

@@ -131,8 +131,7 @@ func (s *session) elsewhere(ctx context.Context, old *conn, fresh freshOnly) (*s
 	last := p.hosts[k.hostKey].rise(old)
 	p.mu.Unlock()
 	if last {
-		old.close()
-		p.o.Observer.ConnectionClosed()
+		p.hangUp(old)
 		n, _, f := p.openNew(ctx, s.step, k)
 		return n, f
 	}

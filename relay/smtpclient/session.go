@@ -2,6 +2,7 @@ package smtpclient
 
 import (
 	"context"
+	"net"
 
 	"github.com/sealpost/sealpost/policy"
 	"github.com/sealpost/sealpost/relay"
@@ -73,7 +74,7 @@ func (s *session) Send(ctx context.Context, t *relay.Transaction) relay.Sent {
 		}
 		x.run(left[:n])
 		left = left[n:]
-		if len(left) > 0 && (s.c == nil || !s.c.usable()) {
+		if len(left) > 0 && (s.c == nil || s.c.dead() != nil) {
 			x.begin(left)
 			x.failOpen(x.sessionOver())
 			return sent
@@ -104,6 +105,8 @@ func (x *transaction) run(batch []int) {
 				return
 			}
 			f = x.s.move(x.ctx, false)
+		case full:
+			f = x.s.move(x.ctx, true)
 		case done:
 			return
 		}
@@ -117,6 +120,10 @@ func (x *transaction) run(batch []int) {
 // once tries the batch on the connection at hand.
 func (x *transaction) once() outcome {
 	c := x.s.c
+	// An envelope has recipients at one domain.
+	if !c.line.admit(x.t.Recipients[x.batch[0]].Address.Domain, c.ext.domMax) {
+		return full
+	}
 	body, err := x.t.Body(x.ctx)
 	if err != nil {
 		x.contentFault(err)
@@ -200,6 +207,7 @@ func (x *transaction) spokenTo() outcome {
 	c := x.s.c
 	x.mark, c.readBy = c.replies, x.limit()
 	if x.first(0) {
+		_ = c.fail(net.ErrClosed) // whatever it says, QUIT is no answer
 		return stale
 	}
 	x.style = dialogue // nothing was sent that the host could have stumbled over
@@ -212,10 +220,10 @@ func (x *transaction) spokenTo() outcome {
 
 // sessionOver is the failure of recipients that could not be sent to any more.
 func (x *transaction) sessionOver() *policy.Failure {
-	if f := x.last; f != nil && (x.s.c == nil || x.s.c.dead() != nil) {
-		return f
+	if x.last != nil {
+		return x.last
 	}
-	return x.failure(policy.ConnectionLost, "the host's limits leave no room for more recipients in this session")
+	return x.failure(policy.ConnectionLost, "the connection was lost before these recipients were sent")
 }
 
 func all(n int) []int {

@@ -28,6 +28,7 @@ const (
 	done   outcome = iota
 	stale          // the pooled connection was dead: nothing was accepted
 	unsent         // the connection was lost before anything of the content was sent on it
+	full           // the host takes no more domains on this connection
 	again          // the host must be served more plainly, on the same connection
 	more           // a chunk was taken, the next may go
 )
@@ -67,6 +68,9 @@ type transaction struct {
 	sequence bool
 	moving   bool // the host refused us the connection
 }
+
+// errRefused: the host wants no more messages on the connection.
+var errRefused = errors.New("the host refuses the connection")
 
 // badSequence is what a host says that has lost a command of a group (RFC 5321 4.2.2).
 const badSequence = 503
@@ -319,6 +323,7 @@ func (x *transaction) readEnvelope() (o outcome, ok bool) {
 func (x *transaction) refuseMAIL(rep reply) outcome {
 	if x.first(1) {
 		if x.s.c.line.last(x.turn) {
+			_ = x.s.c.fail(errRefused) // its other replies are not read
 			return stale
 		}
 		x.moving = true // when the replies are read, for others fly behind
