@@ -15,7 +15,7 @@ import (
 	"github.com/sealpost/sealpost/policy"
 	"github.com/sealpost/sealpost/policy/policytest"
 	"github.com/sealpost/sealpost/queue"
-	"github.com/sealpost/sealpost/relay"
+	docks "github.com/sealpost/sealpost/relay"
 	"github.com/sealpost/sealpost/relay/smtpclient"
 )
 
@@ -137,7 +137,7 @@ func shareConnections(t *testing.T, r *receiver, ca *policytest.CA, plain bool) 
 				if level, f := step.Judge(e); f != nil {
 					t.Errorf("message %d: level %v, %v", i, level, f)
 				}
-				sent := s.Send(t.Context(), &relay.Transaction{
+				sent := s.Send(t.Context(), &docks.Transaction{
 					Message:    &queue.Message{ID: "m", Sender: from, Size: int64(len(wants[i]))},
 					Recipients: []queue.Recipient{{Address: to}},
 					Body: func(context.Context) (queue.Body, error) {
