@@ -202,6 +202,9 @@ func (x *transaction) lost(err error) outcome {
 	// did not read is the last that we sent: where others were sent behind, theirs.
 	if x.first(0) && (!x.ended || c.line.last(x.turn)) &&
 		(isReset(err) || isEOF(err) && (!x.ended || c.sys.refusedBytes(x.ctx))) {
+		if x.shared() {
+			x.s.p.quirks.jostled(c.key.hostKey)
+		}
 		return stale
 	}
 	r := lostReason(x.ctx, err)

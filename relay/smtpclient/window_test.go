@@ -54,11 +54,12 @@ func TestTroubleInTheWindow(t *testing.T) {
 		{"DATA: 503", "PIPELINING", at("DATA", "503 5.5.1 what"), nil, 0, true},
 		{"DATA: 421", "PIPELINING", at("DATA", "421 4.3.2 enough"), map[string]int{"reply-temporary 4.3.2 421": 1}, 1, true},
 		{"DATA: hangs up", "PIPELINING", at("DATA", "-"), map[string]int{"connection-lost": 1, "uncertain": 1}, 1, true},
-		{"DATA: hangs up at MAIL", "PIPELINING", hangUpAfter(victim, "MAIL"), map[string]int{"connection-lost": 1, "uncertain": 1}, 0, false},
+		{"DATA: hangs up at MAIL", "PIPELINING", hangUpAfter(victim, "MAIL"), map[string]int{"connection-lost": 1, "uncertain": 1}, 0, true},
 		{"MAIL 421 after ten", all, tooMany(10, "421 4.7.0 too many"), map[string]int{"reply-temporary 4.7.0 421": 1}, 0, true},
 		{"MAIL 452 after ten", all, tooMany(10, "452 4.7.0 too many"), nil, 0, true},
 		{"hangs up after ten", all, tooMany(10, "-"), map[string]int{"uncertain": 8}, 0, true},
 		{"hangs up after each", all, tooMany(1, "-"), map[string]int{"uncertain": 8}, 0, true},
+		{"DATA: hangs up after each", "PIPELINING", tooMany(1, "-"), nil, 0, false},
 		{"503 to MAIL behind another", all, nested(), nil, 0, true},
 	}
 	for _, tt := range tests {
