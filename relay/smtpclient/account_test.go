@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -185,6 +187,21 @@ func (h *moody) decide(rng *rand.Rand, rcpt []string, body string, say func(stri
 	return true
 }
 
+// brittle is a connection whose writes fail at times, after a part was written.
+type brittle struct {
+	net.Conn
+	rng     *rand.Rand // owned by who writes
+	trouble float64
+}
+
+func (b *brittle) Write(p []byte) (int, error) {
+	if b.rng.Float64() >= b.trouble {
+		return b.Conn.Write(p)
+	}
+	n, _ := b.Conn.Write(p[:b.rng.IntN(len(p))])
+	return n, os.ErrDeadlineExceeded
+}
+
 // account has many messages carried to a moody host and compares what each courier was
 // told with the host's book.
 func account(t *testing.T, seed uint64, trouble, shape uint8) {
@@ -193,7 +210,12 @@ func account(t *testing.T, seed uint64, trouble, shape uint8) {
 	h.caps = [][]string{{"PIPELINING", "CHUNKING"}, {"PIPELINING"}, {"PIPELINING", "CHUNKING", "LIMITS MAILMAX=5"}, {}}[shape%4]
 	f := &far{oneWay: 10 * time.Millisecond, serve: h.serve}
 	o := options()
-	o.Dial, o.Window = f.dial, 1+int(shape>>2)%8
+	o.Window = 1 + int(shape>>2)%8
+	var dialled atomic.Uint64
+	o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := f.dial(ctx, network, address)
+		return &brittle{Conn: c, rng: rand.New(rand.NewPCG(seed, dialled.Add(1))), trouble: h.trouble / 4}, err
+	}
 	o.ConnectionsPerHost = 1 + int(shape>>5)%3
 	p := newPool(t, o)
 	const n, couriers = 30, 12

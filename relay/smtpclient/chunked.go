@@ -25,7 +25,7 @@ func (x *transaction) compose() error {
 			var check lines
 			err = x.checkChunk(&check, out[head:], true)
 		}
-		x.flight = out
+		x.flight, x.turn.head = out, out
 		x.closeBody() // it is all there
 		return err
 	}
@@ -41,14 +41,15 @@ func (x *transaction) chunked() outcome {
 		return x.large()
 	}
 	c := x.s.c
-	out := x.flight
-	if !x.owed {
-		out = out[len(rset):]
+	if x.turn.carried {
+		x.ended = x.turn.sent
+	} else {
+		out := x.flight
+		if !x.owed {
+			out = out[len(rset):]
+		}
+		x.sendFlight(out)
 	}
-	// An error shows when the replies are read: those that came before still count.
-	err := c.write(out, x.blockTimeout())
-	x.ended = err == nil
-	c.line.pass(x.turn)
 	x.recycle()
 	if o, ok := x.hear(); !ok {
 		return o
@@ -60,6 +61,28 @@ func (x *transaction) chunked() outcome {
 		c.readBy = time.Time{}
 	}
 	return x.chunkReply(x.s.p.o.Timeouts.Data, true)
+}
+
+// sendFlight writes our flight, and those of others that may go with it. An error shows
+// when the replies are read: those that came before still count.
+func (x *transaction) sendFlight(out []byte) {
+	c := x.s.c
+	defer c.line.pass(x.turn)
+	others := c.line.ride(x.turn)
+	if others == nil {
+		x.ended = c.write(out, x.blockTimeout()) == nil
+		return
+	}
+	went := nothing
+	if c.dead() == nil {
+		went = everything
+		c.out = append(append(c.out, out...), others...)
+		if c.flush(x.blockTimeout()) != nil {
+			went = some
+		}
+	}
+	x.ended = went != nothing
+	c.line.carry(x.turn, went)
 }
 
 // large sends a content in two chunks.

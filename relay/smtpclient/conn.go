@@ -83,8 +83,12 @@ func (p *Pool) dialWith(ctx context.Context, s policy.Step, use *ticketUse) (*co
 		return nil, p.inspect(o.c, s), f
 	}
 	o.c.line.open(p.o, o.c.ext)
+	o.c.ready()
 	return o.c, p.inspect(o.c, s), nil
 }
+
+// ready joins wire and line.
+func (c *conn) ready() { c.dry = c.line.uncork }
 
 func connectDetail(err error) string {
 	var op *net.OpError

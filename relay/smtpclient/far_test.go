@@ -175,8 +175,7 @@ func (c *farConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 type tape struct {
 	mu    sync.Mutex
 	taken []parcel
-	waits int // the host had nothing to read, though it had answered
-	most  int // transactions that it found waiting at once, at most
+	waits int // how often the host had answered all there was, and had to wait for us
 }
 
 // parcel is one message as a host took it.
@@ -210,6 +209,9 @@ func (h *strict) serve(n int, raw *farConn) {
 	say := func(s string) { out = append(out, s+"\r\n"...) }
 	flush := func() {
 		if len(out) > 0 {
+			h.tape.mu.Lock()
+			h.tape.waits++
+			h.tape.mu.Unlock()
 			_, _ = c.Write(out)
 			out = nil
 		}
@@ -222,11 +224,6 @@ func (h *strict) serve(n int, raw *farConn) {
 	say("220 far")
 	for {
 		if r.Buffered() == 0 {
-			if len(out) > 0 {
-				h.tape.mu.Lock()
-				h.tape.waits++
-				h.tape.mu.Unlock()
-			}
 			flush()
 		}
 		line, err := r.ReadString('\n')

@@ -151,8 +151,13 @@ func (x *transaction) stream() error {
 	c.out = append(c.out, ".\r\n"...)
 	x.closeBody()
 	// RFC 2920 3.1: the content may be the first of a group.
-	c.out = append(c.out, c.line.ride(x.turn)...)
-	return c.flush(x.blockTimeout())
+	next := c.line.ride(x.turn)
+	c.out = append(c.out, next...)
+	err := c.flush(x.blockTimeout())
+	if next != nil {
+		return nil // what failed may be the commands behind: the reply, or its lack, will tell
+	}
+	return err
 }
 
 // blockTimeout bounds one write.

@@ -39,6 +39,9 @@ type line struct {
 	used   int  // transactions begun
 	limit  int  // how many may be; 0: no limit
 	over   bool // nobody gets the pen any more
+	// corked: replies are there to be read, and some more flights may go when they are,
+	// in one write.
+	corked bool
 	quiet  bool // nothing was said since the connection was looked at
 	moved  time.Time
 	// domains are those that recipients were at, where the host limits them.
@@ -66,7 +69,7 @@ const (
 type turn struct {
 	kind   kind
 	octets int    // of content, where it flies as a whole
-	head   []byte // of a group: what may ride in the same write behind a final dot
+	head   []byte // what may ride in a write of the one before: a group, or a flight with its RSET
 
 	// Set when it gets the pen.
 	granted bool
@@ -75,7 +78,9 @@ type turn struct {
 	reset   bool // the one before may leave something that only RSET clears
 	prior   bool // the connection has carried a transaction before
 	quiet   bool // nothing needs to be looked at before
-	rode    bool // head is out: the one before has written it
+	rode    bool // head is out, or on its way: the one before writes it
+	carried bool // of a flight that rode: that write has ended
+	sent    bool // and it may be out as a whole
 	at      time.Time
 
 	followed bool // another one was written behind it
@@ -101,7 +106,7 @@ func (l *line) next() {
 		l.waiting = nil
 		return
 	}
-	if l.pen != nil || len(l.waiting) == 0 || !l.may(l.waiting[0]) {
+	if l.corked || l.pen != nil || len(l.waiting) == 0 || !l.may(l.waiting[0]) {
 		return
 	}
 	t := l.waiting[0]
@@ -156,9 +161,9 @@ func (l *line) await(ctx context.Context, t *turn) bool {
 	var tick *time.Ticker
 	for {
 		l.mu.Lock()
-		if t.granted || t.refused {
+		if t.granted || t.carried || t.refused {
 			l.mu.Unlock()
-			return t.granted
+			return !t.refused
 		}
 		// Once its commands are out it is one of those that fly, whatever it waits for.
 		if !t.rode && (ctx.Err() != nil || tick != nil && time.Since(l.moved) >= patience) {
@@ -210,21 +215,43 @@ func (t *turn) rouse() {
 	}
 }
 
-// ride returns the head of the next in line, when it may go in the same write behind
-// the end of t's content, or nil. From then on it flies; it gets the pen after t.
-func (l *line) ride(t *turn) []byte {
+// ride returns what goes in the same write behind what t, which has the pen, writes
+// last: behind the end of a content the group of the next in line, which gets the pen
+// after t; behind a flight those flights that may fly, while all is short enough that
+// the replies find room while nobody reads them (RFC 2920 3.1). From then on they fly.
+func (l *line) ride(t *turn) (b []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.over || len(l.waiting) == 0 || l.limit > 0 && l.used >= l.limit {
-		return nil
+	for !l.over && len(l.waiting) > 0 && (l.limit == 0 || l.used < l.limit) {
+		r := l.waiting[0]
+		if r.head == nil || t.unclean || t.octets+len(b)+len(r.head) > flightSize || !l.may(r) {
+			break
+		}
+		l.take(r)
+		r.rode = true
+		b = append(b, r.head...)
 	}
-	r := l.waiting[0]
-	if r.head == nil || t.unclean || !l.may(r) {
-		return nil
+	return b
+}
+
+// wrote is how much of a write has gone out.
+type wrote uint8
+
+const (
+	nothing wrote = iota
+	some          // all but the end, perhaps: the last flight is not whole
+	everything
+)
+
+// carry tells the flights that rode with t what came of the write.
+func (l *line) carry(t *turn, w wrote) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := len(l.flying) - 1; i >= 0 && l.flying[i] != t; i-- {
+		r := l.flying[i]
+		r.carried, r.sent = true, w == everything || w == some && r.followed
+		r.rouse()
 	}
-	l.take(r)
-	r.rode = true
-	return r.head
 }
 
 // pass gives the pen on: t has written its last octet, or nothing.
@@ -239,9 +266,9 @@ func (l *line) pass(t *turn) {
 	l.next()
 }
 
-// penToRider gives the pen to the one that rode with t, if any. The lock is held.
+// penToRider gives the pen to the group that rode with t, if any. The lock is held.
 func (l *line) penToRider(t *turn) {
-	if last := l.flying[len(l.flying)-1]; last != t {
+	if last := l.flying[len(l.flying)-1]; last != t && last.kind == groupKind {
 		l.pen, last.granted = last, true
 		last.rouse()
 	}
@@ -259,13 +286,18 @@ func (l *line) listen(t *turn) {
 	l.mu.Unlock()
 }
 
+// left is how a transaction ended.
+type left struct {
+	good bool // the message went well
+	more bool // there is more to be read
+}
+
 // leave ends t, which has the ear: all that it was owed is read, or never will be.
-// good: a message went well.
-func (l *line) leave(t *turn, good bool) {
+func (l *line) leave(t *turn, how left) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if good && l.window < l.max && (t.kind == groupKind || t.kind == chunkKind && (l.window > 1 || now.Sub(t.at) >= distant)) {
+	if how.good && l.window < l.max && (t.kind == groupKind || t.kind == chunkKind && (l.window > 1 || now.Sub(t.at) >= distant)) {
 		l.window++
 	}
 	if l.pen == t {
@@ -278,7 +310,18 @@ func (l *line) leave(t *turn, good bool) {
 	if len(l.flying) > 0 {
 		l.flying[0].rouse()
 	}
+	l.corked = how.more && len(l.flying) > 0
 	l.next()
+}
+
+// uncork lets flights go: nothing is left to be read, so the next reply is waited for.
+func (l *line) uncork() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.corked {
+		l.corked = false
+		l.next()
+	}
 }
 
 // end gives nobody the pen any more: the connection is lost, or the host has had enough.

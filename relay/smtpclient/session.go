@@ -150,7 +150,9 @@ func (x *transaction) once() outcome {
 		}
 		return unsent
 	}
-	c.writeBy = x.limit()
+	if !x.turn.carried {
+		c.writeBy = x.limit()
+	}
 	stop := context.AfterFunc(x.ctx, func() { _ = c.raw.Close() }) // unblocks every read and write
 	defer func() {
 		c.line.listen(x.turn)
@@ -160,7 +162,7 @@ func (x *transaction) once() outcome {
 		if c.dead() != nil {
 			c.line.end()
 		}
-		c.line.leave(x.turn, x.good)
+		c.line.leave(x.turn, left{good: x.good, more: c.dead() == nil && c.r.Buffered() > 0})
 	}()
 	x.owed = x.turn.reset
 	if !x.turn.behind {

@@ -73,6 +73,7 @@ func TestRoundTrips(t *testing.T) {
 				carry(t, p, 1, 1, 100)             // the connection stands
 				carry(t, p, tt.couriers, 40, 4000) // it has its speed
 				const n = 400
+				before := tp.waits
 				took, came := carry(t, p, tt.couriers, n, 4000)
 				for i, c := range came {
 					if c != "ok 250" {
@@ -81,6 +82,11 @@ func TestRoundTrips(t *testing.T) {
 				}
 				if got := took.Seconds() / rtt.Seconds() / n; got > tt.most || got < tt.least {
 					t.Errorf("%.3f round trips per message, want %.2f to %.2f", got, tt.least, tt.most)
+				}
+				// What the host itself would count: how often it had to wait for us.
+				// (Flights that leave within one round trip come in a few writes.)
+				if got := float64(tp.waits-before) / n; got > max(2*tt.most, 0.3) && got > tt.most+0.01 {
+					t.Errorf("the host waited %.3f times per message", got)
 				}
 				if got := len(tp.parcels()); got != n+41 {
 					t.Errorf("the host has %d messages", got)

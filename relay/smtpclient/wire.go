@@ -49,6 +49,7 @@ type wire struct {
 	armed   bool          // its deadline is set
 	readBy  time.Time     // no deadline of a reply goes beyond this one; zero: no limit
 	replies int           // how many were read
+	dry     func()        // is called when nothing is left to be read; nil: nobody cares
 
 	mu sync.Mutex // guards what follows
 	// broken is the error that made the connection unusable.
@@ -92,6 +93,9 @@ func newWire(raw net.Conn) *wire {
 // Read is what the reply reader reads from. The deadline of a reply is absolute:
 // a host cannot stretch it by sending one octet at a time.
 func (w *wire) Read(p []byte) (int, error) {
+	if w.dry != nil {
+		w.dry()
+	}
 	if !w.armed {
 		if err := w.conn.SetReadDeadline(deadline(w.timeout, w.readBy)); err != nil {
 			return 0, err
@@ -191,7 +195,10 @@ func (w *wire) unexpected() bool {
 	}
 	// TLS has records of its own, such as a late session ticket: they are taken in.
 	w.timeout, w.armed = ticketTimeout, false
+	dry := w.dry
+	w.dry = nil // no reply is waited for
 	_, err := w.r.Peek(1)
+	w.dry = dry
 	return !isTimeout(err)
 }
 
