@@ -1,7 +1,11 @@
 package smtpclient
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -244,4 +248,68 @@ func TestStuckConnection(t *testing.T) {
 		p.Close()
 		f.group.Wait()
 	})
+}
+
+// cutting fails a write in which several messages meet, with all but its end sent.
+type cutting struct {
+	net.Conn
+	cut *atomic.Int32
+}
+
+func (c cutting) Write(p []byte) (int, error) {
+	if bytes.Count(p, []byte("MAIL FROM")) > 1 || bytes.Contains(p, []byte("\r\n.\r\nMAIL FROM")) {
+		if c.cut.Add(1) == 3 {
+			n, _ := c.Conn.Write(p[:len(p)-4])
+			return n, os.ErrDeadlineExceeded
+		}
+	}
+	return c.Conn.Write(p)
+}
+
+// A write that fails says nothing of the messages before its end: they may have arrived.
+// Only what was at its end is sent again.
+func TestWriteFailsBetweenMessages(t *testing.T) {
+	t.Parallel()
+	for _, caps := range []string{"PIPELINING CHUNKING", "PIPELINING"} {
+		t.Run(caps, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tp := &tape{}
+				h := &strict{tape: tp, caps: strings.Fields(caps)}
+				f := &far{oneWay: 25 * time.Millisecond, serve: h.serve}
+				var cut atomic.Int32
+				o := options()
+				o.ConnectionsPerHost, o.MessagesPerConnection = 1, 1000
+				o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+					c, err := f.dial(ctx, network, address)
+					return cutting{c, &cut}, err
+				}
+				p := newPool(t, o)
+				_, came := carry(t, p, 24, 100, 500)
+				has := map[string]int{}
+				for _, m := range tp.parcels() {
+					has[m.body]++
+				}
+				uncertain := 0
+				for i, c := range came {
+					k := has[numbered(i, 500)]
+					if c == "uncertain" {
+						uncertain++
+					} else if c != "ok 250" {
+						t.Errorf("message %d: %s", i, c)
+					}
+					if k != 1 {
+						t.Errorf("message %d: %s, and the host has it %d times", i, c, k)
+					}
+				}
+				if uncertain == 0 || uncertain > 8 {
+					t.Errorf("%d are uncertain", uncertain)
+				}
+				if cut.Load() < 3 {
+					t.Errorf("%d writes with several messages", cut.Load())
+				}
+				p.Close()
+				f.group.Wait()
+			})
+		})
+	}
 }
