@@ -84,8 +84,8 @@ func TestRoundTrips(t *testing.T) {
 					t.Errorf("%.3f round trips per message, want %.2f to %.2f", got, tt.least, tt.most)
 				}
 				// What the host itself would count: how often it had to wait for us.
-				// (Flights that leave within one round trip come in a few writes.)
-				if got := float64(tp.waits-before) / n; got > max(2*tt.most, 0.3) && got > tt.most+0.01 {
+				// (Flights that leave within one round trip come in a few writes; how many each, the scheduler says.)
+				if got := float64(tp.waits-before) / n; got > max(tt.most+0.01, 0.9) {
 					t.Errorf("the host waited %.3f times per message", got)
 				}
 				if got := len(tp.parcels()); got != n+41 {
