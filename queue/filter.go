@@ -179,6 +179,9 @@ func ParseSpan(s string) (time.Duration, error) {
 
 // Unknown says that a word is none of some others, and which of them may be meant.
 func Unknown(what, word string, known []string) string {
+	if len(known) == 0 {
+		return fmt.Sprintf("%s %.80q is unknown: there is none here", what, word)
+	}
 	near := slices.MinFunc(known, func(a, b string) int { return cmp.Compare(distance(word, a), distance(word, b)) })
 	if distance(word, near) <= max(2, len(near)/3) {
 		return fmt.Sprintf("%s %.80q is unknown: did you mean %s?", what, word, near)
@@ -222,6 +225,12 @@ type matcher struct {
 	recipient Address
 	now       time.Time
 	tick      func() // called for each row that is looked at; nil: nobody counts
+}
+
+// Check reports what is wrong with a filter: a *FilterError.
+func (f Filter) Check() error {
+	_, err := f.compile(time.Now())
+	return err
 }
 
 func (f Filter) compile(now time.Time) (*matcher, error) {

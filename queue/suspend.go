@@ -115,19 +115,21 @@ func (q *Queue) Suspensions() []Suspension {
 
 // Suspend keeps mail to a destination from being tried, from the moment that it returns on;
 // attempts that fly go on. Another suspension of the same target is replaced. nil: it is on disk
-// and in the journal. A target or time that cannot be meant is a *FilterError.
-func (q *Queue) Suspend(ctx context.Context, s Suspension) error {
+// and in the journal. It returns the suspension as it is in force. A target or time that cannot
+// be meant is a *FilterError.
+func (q *Queue) Suspend(ctx context.Context, s Suspension) (Suspension, error) {
 	now := time.Now().UTC()
 	if s.Target != Everything {
 		target, err := parsePattern("domain", s.Target)
 		if err != nil {
-			return err
+			return s, err
 		}
 		s.Target = target
 	}
-	if s.Since, s.Until, s.Reason = now, s.Until.UTC(), clip(s.Reason, maxNote); !s.Until.IsZero() && !s.Until.After(now) {
-		return badFilter("until %s is past: use a time to come", s.Until.Format(time.RFC3339))
+	if s.Since, s.Reason = now, clip(s.Reason, maxNote); !s.Until.IsZero() && !s.Until.After(now) {
+		return s, badFilter("until %s is past: use a time to come", s.Until.Format(time.RFC3339))
 	}
+	s.Until = s.Until.UTC()
 	q.halting.Lock()
 	defer q.halting.Unlock()
 	next := &suspended{Stale: q.halt.Load().Stale, List: []Suspension{s}}
@@ -140,7 +142,7 @@ func (q *Queue) Suspend(ctx context.Context, s Suspension) error {
 		}
 	}
 	if len(next.List) > maxSuspensions {
-		return badFilter("there are %d suspensions: %d is the limit: resume some, or suspend .domain for all below it", len(next.List)-1, maxSuspensions)
+		return s, badFilter("there are %d suspensions: %d is the limit: resume some, or suspend .domain for all below it", len(next.List)-1, maxSuspensions)
 	}
 	err := q.Note(ctx, OperatorAction{Verb: "suspend", By: s.By, Target: s.Target, Reason: s.Reason, Until: s.Until})
 	if err == nil {
@@ -149,7 +151,7 @@ func (q *Queue) Suspend(ctx context.Context, s Suspension) error {
 	if err == nil {
 		q.log.Warn("queue: deliveries are suspended", "domain", s.Target, "until", untilWord(s.Until), "by", s.By)
 	}
-	return err
+	return s, err
 }
 
 func untilWord(t time.Time) string {

@@ -33,7 +33,11 @@ const (
 type Queue interface {
 	List(ctx context.Context, f queue.Filter, fn func(queue.Entry) error) error
 	Show(ctx context.Context, id queue.ID) ([]queue.Entry, error)
-	Act(ctx context.Context, a queue.Action, f queue.Filter) (int, error)
+	Do(ctx context.Context, o queue.Order) (queue.Progress, error)
+	Survey(ctx context.Context, in queue.Inquiry) (queue.Survey, error)
+	Suspend(ctx context.Context, s queue.Suspension) (queue.Suspension, error)
+	Resume(ctx context.Context, target, by string) ([]queue.Suspension, error)
+	Suspensions() []queue.Suspension
 	Stats() queue.Stats
 }
 
@@ -137,6 +141,7 @@ func (s *Server) serve(l net.Listener, h http.Handler) error {
 		ReadTimeout:       requestLimit,
 		WriteTimeout:      requestLimit,
 		IdleTimeout:       idleLimit,
+		ConnContext:       withPeer,
 		MaxHeaderBytes:    headerBytes,
 		ErrorLog:          log.New(logLines{s.log}, "", 0),
 	}
