@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -26,13 +27,19 @@ type OperatorAction struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// maxNote bounds each text of an OperatorAction, in octets.
-const maxNote = 500
+// Bounds of an OperatorAction.
+const (
+	maxNote  = 500 // octets of a text
+	maxNotes = 1000
+)
 
 // Note writes an operator's action into the journal. nil: it is on disk.
 func (q *Queue) Note(ctx context.Context, a OperatorAction) error {
 	for _, s := range []*string{&a.Verb, &a.By, &a.Target, &a.Reason, &a.Failed} {
 		*s = clip(*s, maxNote)
+	}
+	if len(a.Notes) > maxNotes {
+		a.Notes = append(slices.Clone(a.Notes[:maxNotes]), fmt.Sprintf("and %d more", len(a.Notes)-maxNotes))
 	}
 	line, err := marshalEntry(&JournalEntry{Version: JournalVersion, Kind: EntryOperator, At: time.Now().UTC(), Operator: &a})
 	if err != nil {

@@ -179,3 +179,18 @@ func suspensionOver(list []queue.Suspension, d policy.Domain) *queue.Suspension 
 	}
 	return nil
 }
+
+// suspensionWarnings are what the status page says of suspensions. The operator's reason is
+// left out: the page is for everybody who may open it.
+func suspensionWarnings(list []queue.Suspension) (warnings []string) {
+	const shown = 5
+	for i := range list {
+		if i == shown {
+			return append(warnings, fmt.Sprintf("%d more destinations are suspended: see sealpost queue suspensions.", len(list)-shown))
+		}
+		x := list[i]
+		x.Reason = ""
+		warnings = append(warnings, "Deliveries are suspended: "+suspensionWords(&x)+".")
+	}
+	return warnings
+}

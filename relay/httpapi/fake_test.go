@@ -81,6 +81,8 @@ func (q *fakeQueue) Resume(_ context.Context, target, by string) ([]queue.Suspen
 	return []queue.Suspension{{Target: target, By: by}}, q.err
 }
 
+func (q *fakeQueue) Note(context.Context, queue.OperatorAction) error { return q.err }
+
 func (q *fakeQueue) Suspensions() []queue.Suspension { return nil }
 
 func (q *fakeQueue) Stats() queue.Stats {

@@ -226,3 +226,40 @@ func TestByToken(t *testing.T) {
 		t.Errorf("by %q", a.By)
 	}
 }
+
+// A backup is written for who has the socket, and for nobody else.
+func TestBackup(t *testing.T) {
+	t.Parallel()
+	q, _ := handed(t, 1, "one.example")
+	o := Options{Queue: q, Token: "0123456789abcdef", Backup: func(_ context.Context, dir string) (Backup, error) {
+		if dir == "/full" {
+			return Backup{}, errors.New("no space left on /full")
+		}
+		return Backup{Dir: dir, Files: 3, Octets: 4096}, nil
+	}}
+	c := onSocket(t, New(o))
+	b, err := c.Backup(t.Context(), "/backup/a b")
+	if err != nil || b.Dir != "/backup/a b" || b.Files != 3 {
+		t.Errorf("%+v, %v", b, err)
+	}
+	if o := operator(t, q); o.Verb != "backup" || o.By != myself() || o.Target != "/backup/a b" || o.Failed != "" {
+		t.Errorf("the journal has %+v", o)
+	}
+	if _, err := c.Backup(t.Context(), "/full"); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("%v", err)
+	}
+	if o := operator(t, q); !strings.Contains(o.Failed, "no space left") {
+		t.Errorf("the journal has %+v", o)
+	}
+	for _, dir := range []string{"", "backup", "/a/../b"} {
+		if _, err := c.Backup(t.Context(), dir); err == nil {
+			t.Errorf("a backup into %q", dir)
+		}
+	}
+	w := ask(New(o).Handler(), http.MethodPost, "/admin/backup?dir=/x", func(r *http.Request) {
+		r.Header.Set("Authorization", "Bearer 0123456789abcdef")
+	})
+	if w.Code != http.StatusNotFound {
+		t.Errorf("over TCP: %d", w.Code)
+	}
+}

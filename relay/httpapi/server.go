@@ -38,6 +38,7 @@ type Queue interface {
 	Suspend(ctx context.Context, s queue.Suspension) (queue.Suspension, error)
 	Resume(ctx context.Context, target, by string) ([]queue.Suspension, error)
 	Suspensions() []queue.Suspension
+	Note(ctx context.Context, a queue.OperatorAction) error
 	Stats() queue.Stats
 }
 
@@ -64,6 +65,8 @@ type Options struct {
 	HostMemory   HostMemory
 	PolicyMemory PolicyMemory
 	Keys         Keys // of the encryption at rest; nil: there is none
+	// Backup writes a backup of the queue into a directory of this machine; nil: not available.
+	Backup func(ctx context.Context, dir string) (Backup, error)
 	// Live are the checks of /healthz: the loops run. Ready are those of /readyz.
 	Live, Ready []Check
 	// Warnings is asked for what the page should say first; nil: nothing.
@@ -120,6 +123,9 @@ func (s *Server) Handler() http.Handler {
 func (s *Server) AdminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/admin/", s.admin())
+	if s.o.Backup != nil {
+		mux.HandleFunc("POST /admin/backup", s.backup)
+	}
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.HandleFunc("GET /readyz", s.ready)
 	return s.guarded(withProblems(mux))
