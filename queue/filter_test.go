@@ -230,7 +230,7 @@ func TestSurvey(t *testing.T) {
 		}
 		s, err := h.q.Survey(t.Context(), queue.Inquiry{})
 		if err != nil || s.Envelopes != 4 || s.Messages != 3 || s.Recipients != 4 || s.Octets != 3*22 || s.Others != 0 || s.Slack != 0 ||
-			!s.Oldest.Equal(h.start) || fmt.Sprint(s.States) != "map[held:1 leased:0 waiting:3]" {
+			!s.Oldest.Equal(h.start) || fmt.Sprint(s.States) != "map[damaged:0 held:1 leased:0 waiting:3]" {
 			t.Errorf("%+v, %v", s, err)
 		}
 		if got := fmt.Sprint(groups(s)); got != "[one.example 2 sub.one.example 1 two.example 1]" {

@@ -25,7 +25,7 @@ type Survey struct {
 	Recipients int            `json:"recipients"` // those that are pending
 	Octets     int64          `json:"octets"`     // of the messages, each counted once
 	Oldest     time.Time      `json:"oldest,omitzero"`
-	States     map[string]int `json:"states"` // envelopes: waiting, leased, held
+	States     map[string]int `json:"states"` // envelopes: waiting, leased, held, damaged
 	By         string         `json:"by"`
 	Top        []Group        `json:"top"`    // largest first
 	Others     int            `json:"others"` // envelopes that are in none of Top

@@ -60,6 +60,9 @@ func showSurvey(out io.Writer, v *queue.Survey) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintf(w, "envelopes\t%d\t(waiting %d, leased %d, held %d)\nmessages\t%d\t%s\nrecipients\t%d\t\n", v.Envelopes,
 		v.States["waiting"], v.States["leased"], v.States["held"], v.Messages, octets(v.Octets), v.Recipients)
+	if n := v.States["damaged"]; n > 0 {
+		fmt.Fprintf(w, "damaged\t%d\t(cannot be read)\n", n)
+	}
 	if v.Envelopes > 0 {
 		fmt.Fprintf(w, "oldest\t%s\t\n\nENVELOPES\tRECIPIENTS\tOLDEST\tBY %s\n", since(v.Oldest), v.By)
 	}
