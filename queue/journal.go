@@ -19,8 +19,10 @@ const (
 	EntryAccepted EntryKind = "accepted"
 	// EntrySettled: a lease ended; the recipients tell what became of each.
 	EntrySettled EntryKind = "settled"
-	// EntryAction: the operator's hand.
+	// EntryAction: the operator's hand on one envelope.
 	EntryAction EntryKind = "action"
+	// EntryOperator: what an operator did, as a whole; about no message. See Queue.Note.
+	EntryOperator EntryKind = "operator"
 )
 
 // JournalEntry is what Follow's readers get, as JSON. It is written in the same
@@ -53,6 +55,8 @@ type JournalEntry struct {
 	Recipients []JournalRecipient `json:"recipients,omitempty"`
 	// Notices are the kinds of notice that were queued in the same commit.
 	Notices []NoticeKind `json:"notices,omitempty"`
+	// Operator is what was done; for EntryOperator, whose message is empty.
+	Operator *OperatorAction `json:"operator,omitempty"`
 }
 
 // JournalRecipient is a recipient in an entry.

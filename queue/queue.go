@@ -78,9 +78,15 @@ type Queue struct {
 	hot    *hot          // what was just accepted
 	mu     sync.Mutex
 	flying map[rowKey]*flight // envelopes with a courier of this process
+
+	halt     atomic.Pointer[suspended] // what is suspended; never nil
+	halting  sync.Mutex                // who changes halt and its cell
+	parking  sync.RWMutex              // held for reading from a look at halt to the commit that follows from it
+	haltNews chan struct{}             // capacity 1: keepSuspensions shall look again
 }
 
-// New returns a queue over a store that it does not own.
+// New returns a queue over a store that it does not own. It reads which destinations are
+// suspended.
 func New(o Options) (*Queue, error) {
 	if o.Store == nil {
 		return nil, errors.New("queue: Options.Store is missing")
@@ -88,9 +94,12 @@ func New(o Options) (*Queue, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	q := &Queue{o: o, store: o.Store, log: o.Logger, wake: make(chan struct{}, 1), flying: make(map[rowKey]*flight), hot: newHot()}
+	q := &Queue{
+		o: o, store: o.Store, log: o.Logger, wake: make(chan struct{}, 1), flying: make(map[rowKey]*flight),
+		hot: newHot(), haltNews: make(chan struct{}, 1),
+	}
 	q.tuned.Store(&o)
-	return q, nil
+	return q, q.loadSuspensions(context.Background())
 }
 
 // complete checks the options and fills in the defaults.

@@ -46,6 +46,7 @@ type flight struct {
 func (q *Queue) Run(ctx context.Context, c Courier) error {
 	crew := newCrew()
 	defer crew.end()
+	crew.do(func() { q.keepSuspensions(ctx) })
 	free := make(chan struct{}, q.o.Workers) // one token for each envelope in flight
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -96,9 +97,12 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 	return nil
 }
 
-// paused asks Options.Paused. Outside a pause Run need not be woken by its beginning, so
-// the channel is nil then.
+// paused asks Options.Paused, and whether everything is suspended. Outside a pause Run need
+// not be woken by its beginning, so the channel is nil then.
 func (q *Queue) paused() (bool, <-chan struct{}) {
+	if q.halt.Load().all(time.Now()) != nil {
+		return true, nil // whoever ends it rouses us
+	}
 	if q.o.Paused == nil {
 		return false, nil
 	}
@@ -139,20 +143,24 @@ func (q *Queue) carry(ctx context.Context, c Courier, r *Row, f *flight) {
 		}
 	}
 	e.Due = r.Due
+	landing := func(ctx context.Context, r *Row, t trial) {
+		q.mu.Lock()
+		f.landing = true
+		t.verb = f.verb
+		q.mu.Unlock()
+		// What the courier did must be written although we may be stopping.
+		q.land(context.WithoutCancel(ctx), r, t)
+	}
 	var rep *Report
 	if now := time.Now(); now.Before(q.tuned.Load().deadline(m)) && !e.Held {
+		if q.park(ctx, r, trial{message: m, envelope: *e, now: now.UTC()}, landing) {
+			return
+		}
 		rep = q.deliver(ctx, c, &Lease{
 			Message: *m, Envelope: *e, Until: r.Until, body: q.opener(m.ID, body),
 		})
 	}
-	q.mu.Lock()
-	f.landing = true
-	verb := f.verb
-	q.mu.Unlock()
-	// What the courier did must be written although we may be stopping.
-	q.land(context.WithoutCancel(ctx), r, trial{
-		message: m, envelope: *e, report: rep, verb: verb, now: time.Now().UTC(), jitter: rand.Float64(),
-	})
+	landing(ctx, r, trial{message: m, envelope: *e, report: rep, now: time.Now().UTC(), jitter: rand.Float64()})
 }
 
 // recall reads a claimed row. One that came without data, because it was still kept in
@@ -240,11 +248,13 @@ func (q *Queue) commit(ctx context.Context, r *Row, t *trial, s *settlement) err
 		change.Insert = append(change.Insert, n.in)
 		entry.Notices = append(entry.Notices, n.kind)
 	}
-	line, err := marshalEntry(&entry)
-	if err != nil {
-		return err
+	if !s.quiet() {
+		line, err := marshalEntry(&entry)
+		if err != nil {
+			return err
+		}
+		change.Entries = [][]byte{line}
 	}
-	change.Entries = [][]byte{line}
 	if err := q.store.Commit(ctx, change); err != nil {
 		for _, n := range notices {
 			q.hot.abandon(n.message.ID)

@@ -20,9 +20,10 @@ const (
 // trial is what settle judges: an envelope at the end of its lease.
 type trial struct {
 	message  *Message
-	envelope Envelope // as leased; settle does not change it
-	report   *Report  // nil: there was no try, the lease was only to look at the time
-	verb     Verb     // the operator's word that waited for the lease to end, or ""
+	envelope Envelope    // as leased; settle does not change it
+	report   *Report     // nil: there was no try, the lease was only to look at the time
+	verb     Verb        // the operator's word that waited for the lease to end, or ""
+	parked   *Suspension // that the envelope is under: there was no try; nil: none
 	now      time.Time
 	jitter   float64 // in [0, 1)
 }
@@ -35,7 +36,12 @@ type settlement struct {
 	changed  []Outcome // one for each recipient whose state or last outcome changed
 	notices  []Notice  // without Original
 	entry    JournalEntry
+	parked   bool // it waits for the end of a suspension
 }
+
+// quiet reports whether there is nothing to tell: that an envelope waits for the end of a
+// suspension follows from the suspension.
+func (s *settlement) quiet() bool { return s.parked && len(s.notices) == 0 }
 
 // settle ends a lease: it is the state machine of the queue, and pure. Recipients
 // change only from pending, and from there only to a final state.
@@ -62,6 +68,7 @@ func (o *Options) settle(t trial) settlement {
 	case t.verb == VerbRelease:
 		e.Held = false
 	}
+	e.Suspended = time.Time{}
 	s.done = !slices.ContainsFunc(e.Recipients, func(r Recipient) bool { return r.State == Pending })
 	switch {
 	case s.done:
@@ -69,11 +76,19 @@ func (o *Options) settle(t trial) settlement {
 		s.due = deadline // claimed then, to expire
 	case t.verb == VerbRetry || t.verb == VerbRelease:
 		s.due = t.now
+	case t.parked != nil:
+		s.parked = true
+		if e.Suspended = t.envelope.Suspended; e.Suspended.IsZero() {
+			e.Suspended = t.envelope.Due
+		}
 	default:
 		s.due = earlier(t.now.Add(o.delay(t, e.Tries, uncertain)), deadline)
 	}
-	e.Due = s.due
 	s.notify(o, t)
+	if s.parked {
+		s.due = o.parkedUntil(t.parked, t.message, e) // after the notice, which may be why it was looked at
+	}
+	e.Due = s.due
 	s.entry = newEntry(EntrySettled, t.message, t.now)
 	if t.report == nil && t.verb != "" {
 		s.entry.Kind = EntryAction
@@ -219,7 +234,7 @@ func (o *Options) delay(t trial, tries int, uncertain bool) time.Duration {
 // notify says which notices the settlement brings.
 func (s *settlement) notify(o *Options, t trial) {
 	e := &s.envelope
-	late := !s.done && t.report != nil && o.WarnAfter > 0 && !e.Warned && !t.now.Before(t.message.AcceptedAt.Add(o.WarnAfter))
+	late := !s.done && (t.report != nil || s.parked) && o.WarnAfter > 0 && !e.Warned && !t.now.Before(t.message.AcceptedAt.Add(o.WarnAfter))
 	e.Warned = e.Warned || late
 	// RFC 5321 4.5.5, RFC 3464 2: never a notice about a notice.
 	if t.message.Sender.IsNull() {

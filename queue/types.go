@@ -80,6 +80,8 @@ type Envelope struct {
 	Due        time.Time     `json:"due"`
 	Held       bool          `json:"held,omitempty"`
 	Warned     bool          `json:"warned,omitempty"` // a delay notice was sent
+	// Suspended is when it would have been tried, were its destination not suspended.
+	Suspended time.Time `json:"suspended,omitzero"`
 }
 
 // Reply is a remote host's reply, bounded and sanitised (one line, printable).

@@ -69,7 +69,7 @@ func (h *house) warnings() []string {
 	if cfg.Delivery.Paused {
 		list = append(list, "Delivery is paused (delivery.paused): mail is accepted and kept.")
 	}
-	return list
+	return append(list, suspensionWarnings(h.queue.Suspensions())...)
 }
 
 type healthCmd struct {

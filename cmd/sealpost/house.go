@@ -150,13 +150,13 @@ func (h *house) openHTTP(cfg *config.Config) (err error) {
 		return err
 	}
 	h.metrics.Watch(metrics.Sources{
-		Queue: h.queue.Stats, StorageFree: h.space.freeBytes,
+		Queue: h.queue.Stats, StorageFree: h.space.freeBytes, Suspensions: func() int { return len(h.queue.Suspensions()) },
 		IntakePaused: h.space.full, DNSSEC: h.resolver.Available, Holds: h.held, Outage: h.resolver.Outage,
 		KeysOverdue: h.overdue,
 	})
 	h.web = httpapi.New(httpapi.Options{
 		Hostname: cfg.Server.Hostname, Version: version(), Metrics: h.metrics.Handler(), Queue: h.queue, Recorder: h.recent, Explainer: h.courier,
-		HostMemory: rememberedHosts{h.lookout}, PolicyMemory: rememberedPolicies{h.lookout}, Keys: h.keys(), Journal: h.prover,
+		HostMemory: rememberedHosts{h.lookout}, PolicyMemory: rememberedPolicies{h.lookout}, Keys: h.keys(), Journal: h.disk, Backup: h.backup,
 		Live: h.liveChecks(), Ready: h.readyChecks(), Warnings: h.warnings, Token: token, Logger: h.log,
 	})
 	if h.admin, err = httpapi.ListenSocket(adminSocket(cfg)); err != nil {

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sealpost/sealpost/config"
+	"github.com/sealpost/sealpost/policy"
+	"github.com/sealpost/sealpost/queue"
 )
 
 // setRules puts a configuration's ruleset in force: deliveries that are decided from
@@ -43,6 +48,26 @@ func (h *house) reload(cfg *config.Config) {
 	h.cfg.Store(kept)
 	h.metrics.Reloaded(time.Now())
 	h.log.Info("configuration reloaded")
+	h.noteConfig("reload", "signal")
+}
+
+// noteConfig has the journal keep that a configuration came into force, and which promises of
+// domains it sets aside.
+func (h *house) noteConfig(verb, by string) {
+	notes := overridesInForce(h.rules.Load(), time.Now())
+	if err := h.queue.Note(context.Background(), queue.OperatorAction{Verb: verb, By: by, Notes: notes}); err != nil {
+		h.log.Error("the journal does not have the configuration's change", "verb", verb, "error", err)
+	}
+}
+
+// overridesInForce are the rules that set a domain's promise aside now.
+func overridesInForce(r *policy.Ruleset, now time.Time) (notes []string) {
+	for i := range r.Rules {
+		if x := &r.Rules[i]; x.Ignore != 0 && now.Before(x.Expires) {
+			notes = append(notes, fmt.Sprintf("%s ignores %s of %s until %s: %s", x.Name, x.Ignore, strings.Join(x.Match.Domains, ", "), onDate(x.Expires), x.Reason))
+		}
+	}
+	return notes
 }
 
 // restartKeys are the parts of a configuration that are read at the start only.

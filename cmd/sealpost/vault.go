@@ -17,9 +17,9 @@ import (
 // keys. Whoever uses the store uses this one.
 type vault struct {
 	store  queue.Store
-	prover queue.Prover // of the journal, as it is stored
-	sealed *seal.Store  // the same; nil: not sealed
-	ring   *seal.Ring   // its keys; nil: none
+	disk   *pebblestore.Store // what is under the seal
+	sealed *seal.Store        // the same; nil: not sealed
+	ring   *seal.Ring         // its keys; nil: none
 }
 
 // vaultOptions are what a vault is opened with beside the configuration.
@@ -37,7 +37,7 @@ func openVault(cfg *config.Config, o vaultOptions) (*vault, error) {
 	if err != nil {
 		return nil, &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
 	}
-	v := &vault{store: inner, prover: inner}
+	v := &vault{store: inner, disk: inner}
 	mark, err := seal.RingOf(context.Background(), inner)
 	switch {
 	case err != nil:

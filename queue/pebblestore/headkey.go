@@ -165,7 +165,7 @@ func storeKey(disk vfs.FS, dir string, key ed25519.PrivateKey) error {
 	block := pem.EncodeToMemory(&pem.Block{Type: pemPrivate, Bytes: private})
 	err = writeFile(disk, dir, PublicKeyFile, pem.EncodeToMemory(&pem.Block{Type: pemPublic, Bytes: public}))
 	if err == nil {
-		err = writeFile(disk, dir, keyFile, append(block, block...)) // openssl reads the first
+		err = writeFile(disk, dir, keyFile, append(append(block, 0x0a), block...)) // openssl reads the first
 	}
 	if err != nil {
 		return fmt.Errorf("key of the journal: %w", err)

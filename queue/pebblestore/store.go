@@ -142,7 +142,7 @@ func (o *Options) checkSpace() error {
 // settings are Pebble's, for a store where most values live for a moment.
 func settings(o *Options, log logger, lock *pebble.Lock) *pebble.Options {
 	po := &pebble.Options{
-		FS:   walFS{twinFS{tableFS{o.fs, log, log.check}, log}, log},
+		FS:   walFS{twinFS{tableFS{o.fs, log, log.check}, log}, o.Dir, log},
 		Lock: lock,
 		// Pinned: a newer format cannot be undone. The next ones only bring value separation.
 		FormatMajorVersion: pebble.FormatTableFormatV6,

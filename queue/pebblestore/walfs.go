@@ -11,6 +11,7 @@ import (
 // and exit code 2.
 type walFS struct {
 	vfs.FS
+	dir string // of the store: a checkpoint is elsewhere, and may fail
 	log logger
 }
 
@@ -23,8 +24,12 @@ func (w walFS) check(what, name string, err error) {
 
 func isLog(name string) bool { return filepath.Ext(name) == ".log" }
 
+func (w walFS) isLog(name string) bool {
+	return isLog(name) && filepath.Dir(name) == filepath.Clean(w.dir)
+}
+
 func (w walFS) wrap(f vfs.File, name string, err error) (vfs.File, error) {
-	if !isLog(name) {
+	if !w.isLog(name) {
 		return f, err
 	}
 	w.check("create", name, err)
@@ -43,8 +48,8 @@ func (w walFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File
 
 func (w walFS) OpenDir(name string) (vfs.File, error) {
 	f, err := w.FS.OpenDir(name)
-	if err != nil {
-		return nil, err
+	if err != nil || filepath.Clean(name) != filepath.Clean(w.dir) {
+		return f, err
 	}
 	return walFile{f, w, name}, nil
 }

@@ -23,6 +23,9 @@ type Options struct {
 	// RefusePlain refuses what was not sealed. Set it when the last message from before
 	// sealing is gone: until then who can write to the disk can put plain mail there.
 	RefusePlain bool
+	// Still is for a look at a store, a restored one for example: no sweep destroys the keys of
+	// what is not in it. Sweep must not be called then.
+	Still bool
 }
 
 // Store seals what goes into another store, and opens what comes out. It is a
@@ -75,7 +78,9 @@ func New(inner queue.Store, ring *Ring, o Options) (*Store, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	s.keeper.Go(func() { s.keep(ctx) })
+	if !o.Still {
+		s.keeper.Go(func() { s.keep(ctx) })
+	}
 	return s, nil
 }
 

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"syscall"
 
 	"github.com/sealpost/sealpost/queue"
@@ -59,25 +58,6 @@ func (c *Client) Show(ctx context.Context, id queue.ID) ([]queue.Entry, error) {
 		entries[i] = e.entry()
 	}
 	return entries, nil
-}
-
-// Act does the verb to what matches and returns how many there were. The zero
-// filter matches everything: the caller has asked before.
-func (c *Client) Act(ctx context.Context, a queue.Action, f queue.Filter) (int, error) {
-	q := query(f)
-	if a.DryRun {
-		q.Set("dry_run", strconv.FormatBool(true))
-	}
-	body, err := c.do(ctx, http.MethodPost, "/admin/queue/"+url.PathEscape(string(a.Verb))+"?"+q.Encode())
-	if err != nil {
-		return 0, err
-	}
-	defer body.Close()
-	var m matched
-	if err := json.NewDecoder(body).Decode(&m); err != nil {
-		return 0, fmt.Errorf("the relay's answer cannot be read: %w", err)
-	}
-	return m.Matched, nil
 }
 
 // Attempts calls fn with the latest attempts that the relay remembers, newest

@@ -24,6 +24,7 @@ const (
 	nameQueueMessages = "queue_messages"
 	nameQueueBytes    = "queue_bytes"
 	nameQueueOldest   = "queue_oldest_seconds"
+	nameSuspensions   = "queue_suspensions"
 	nameAccepted      = "accepted_messages_total"
 	nameAcceptedBytes = "accepted_bytes_total"
 	nameRejected      = "rejected_messages_total"
@@ -76,6 +77,7 @@ func table(l Labels) []row {
 		{nameQueueMessages, "gauge", []axis{states()}, "Envelopes in the queue (a message's recipients at one domain)."},
 		{nameQueueBytes, "gauge", []axis{states()}, "Octets of the messages in the queue."},
 		{nameQueueOldest, "gauge", []axis{states()}, "Age of the oldest message in the queue, by its acceptance; 0 when there is none."},
+		{nameSuspensions, "gauge", nil, "Suspensions in force: destinations, or all mail, that the operator keeps from being tried."},
 		{nameAccepted, "counter", []axis{closed("listener", l.Listeners...)}, "Messages accepted from clients: on disk, answered with 250."},
 		{nameAcceptedBytes, "counter", []axis{closed("listener", l.Listeners...)}, "Octets of the messages accepted from clients."},
 		{nameRejected, "counter", []axis{closed("reason", l.Rejections...)}, "Senders, recipients and contents refused at submission."},

@@ -70,6 +70,7 @@ type Sources struct {
 	Outage       func() bool          // the resolver is down
 	Holds        func() int           // downgrade holds that run
 	KeysOverdue  func() time.Duration // how late the destruction of keys is
+	Suspensions  func() int           // suspensions in force
 }
 
 // Watch sets the sources. It may be called again; the last ones count.
@@ -83,7 +84,7 @@ type scrape struct {
 
 func newScrape(m *Metrics, rows map[string]row) *scrape {
 	s := &scrape{m: m, descs: map[string]*prometheus.Desc{}}
-	for _, name := range []string{nameDNSSEC, nameQueueMessages, nameQueueBytes, nameQueueOldest, nameStorageFree, nameIntakePaused, nameHolds, nameOutage, nameKeysOverdue} {
+	for _, name := range []string{nameDNSSEC, nameQueueMessages, nameQueueBytes, nameQueueOldest, nameStorageFree, nameIntakePaused, nameHolds, nameOutage, nameKeysOverdue, nameSuspensions} {
 		s.descs[name] = prometheus.NewDesc(prefix+name, rows[name].help, labelNames(rows[name]), nil)
 	}
 	return s
@@ -117,6 +118,7 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	emit(nameOutage, truth(ask(s.m, src.Outage)))
 	emit(nameHolds, float64(ask(s.m, src.Holds)))
 	emit(nameKeysOverdue, ask(s.m, src.KeysOverdue).Seconds())
+	emit(nameSuspensions, float64(ask(s.m, src.Suspensions)))
 }
 
 // ask calls a source. A source that panics must not end the process from here.
