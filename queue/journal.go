@@ -21,6 +21,11 @@ const (
 	EntrySettled EntryKind = "settled"
 	// EntryAction: the operator's hand.
 	EntryAction EntryKind = "action"
+	// EntryErased stands in for an entry that was destroyed with a person's data: it tells
+	// levels and states, and that person by no name. Was is the kind that it had. Or it is the
+	// receipt of an erasure, about no message. Nothing new happened: who follows the journal to
+	// act on it passes it by, who counts the past takes it for what it was.
+	EntryErased EntryKind = "erased"
 )
 
 // JournalEntry is what Follow's readers get, as JSON. It is written in the same
@@ -53,6 +58,10 @@ type JournalEntry struct {
 	Recipients []JournalRecipient `json:"recipients,omitempty"`
 	// Notices are the kinds of notice that were queued in the same commit.
 	Notices []NoticeKind `json:"notices,omitempty"`
+	// Of EntryErased: the kind and the position of the entry that it stands for, or a receipt.
+	Was     EntryKind       `json:"was,omitempty"`
+	Of      string          `json:"of,omitempty"`
+	Erasure *ErasureReceipt `json:"erasure,omitempty"`
 }
 
 // JournalRecipient is a recipient in an entry.

@@ -61,6 +61,7 @@ type Options struct {
 	PolicyMemory PolicyMemory
 	Journal      queue.Prover // checks the journal; nil: not available
 	Keys         Keys         // of the encryption at rest; nil: there is none
+	Persons      Persons      // nil: nobody is exported or erased here
 	// Live are the checks of /healthz: the loops run. Ready are those of /readyz.
 	Live, Ready []Check
 	// Warnings is asked for what the page should say first; nil: nothing.
