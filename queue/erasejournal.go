@@ -97,7 +97,7 @@ func (p person) standIn(j JournalEntry, pos string) JournalEntry {
 	if j.Kind != EntryErased {
 		j.Kind, j.Was = EntryErased, j.Kind
 	}
-	j.Of = pos
+	j.Of, j.Tag = pos, "" // an application's word about the message, and so about the person
 	if !p.named(&j) {
 		return j
 	}
@@ -114,7 +114,7 @@ func (p person) standIn(j JournalEntry, pos string) JournalEntry {
 		j.Sender = Address{}
 	}
 	if !others {
-		j.Message, j.Envelope, j.Sender, j.Tag, j.Attempt = "", "", Address{}, "", nil
+		j.Message, j.Envelope, j.Sender, j.Attempt = "", "", Address{}, nil
 	}
 	return j
 }
