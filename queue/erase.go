@@ -33,9 +33,9 @@ var (
 	errNullAddress = &FilterError{"address is empty: give the person's mail address"}
 )
 
-// maxErased bounds the messages of one erasure: each costs some kilobytes of keys for as
+// defaultErased bounds the messages of one erasure: each costs some kilobytes of keys for as
 // long as the journal is kept. An address that more of them name is an application's.
-const maxErased = 10_000
+const defaultErased = 10_000
 
 // ErasureReceipt says what an erasure did, and not to whom. The journal keeps it.
 type ErasureReceipt struct {
@@ -76,6 +76,7 @@ type Erasure struct {
 type EraseOptions struct {
 	DryRun bool
 	By     string                           // who: for the receipt
+	Limit  int                              // of messages: more are left alone, all; 0: 10,000
 	News   func(what string, seen, hit int) // of long work; nil: nobody is told. Must not block
 }
 
@@ -128,6 +129,9 @@ func (q *Queue) Erase(ctx context.Context, a Address, o EraseOptions) (*Erasure,
 	}
 	defer q.erasing.Unlock()
 	w := &erasure{q: q, eraser: eraser, p: person{a}, o: o}
+	if w.o.Limit <= 0 {
+		w.o.Limit = defaultErased
+	}
 	if w.o.News == nil {
 		w.o.News = func(string, int, int) {}
 	}
@@ -159,8 +163,8 @@ func (w *erasure) run(ctx context.Context) error {
 	switch n := max(len(messages), len(w.keys)); {
 	case err != nil:
 		return err
-	case n > maxErased:
-		return fmt.Errorf("%w: %d messages do, and %d can be erased at once: it is an application's, not a person's; drop its mail with a filter, and let queue.journal_retention take the rest", ErrNotAPerson, n, maxErased)
+	case n > w.o.Limit:
+		return fmt.Errorf("%w: %d messages or more do, and %d can be erased at once: it is an application's, not a person's; drop its mail with a filter, and let queue.journal_retention take the rest", ErrNotAPerson, n, w.o.Limit)
 	case n == 0 && w.res.Plain == 0 && !w.begun:
 		return ErrNobody
 	}

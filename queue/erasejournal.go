@@ -43,7 +43,7 @@ func (w *erasure) lookAtJournal(ctx context.Context) error {
 		case it.Key == "":
 			w.res.Plain++
 		default:
-			if w.res.Entries++; len(w.keys) <= maxErased {
+			if w.res.Entries++; len(w.keys) <= w.o.Limit {
 				w.keys[it.Key] = true
 			}
 		}

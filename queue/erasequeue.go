@@ -29,7 +29,7 @@ func (w *erasure) lookAtQueue(ctx context.Context, remove bool) (map[ID]bool, er
 		}
 		w.res.Envelopes++
 		messages[e.Message.ID] = true
-		if len(messages) > maxErased || !remove {
+		if len(messages) > w.o.Limit || !remove {
 			return nil
 		}
 		return w.takeOut(ctx, r)
