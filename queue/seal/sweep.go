@@ -171,7 +171,7 @@ var ErrThere = errors.New("seal: the message is in the queue: drop it first")
 // Erase destroys at once, not after the delay, what decrypts the given messages: their
 // own keys and those of their journal entries. They must have left the queue. What must stay
 // of the journal (levels, without addresses) the caller has appended before, under no
-// message's name.
+// message's name. (The queue erases persons by EraseEntries.)
 func (s *Store) Erase(ctx context.Context, ids ...queue.ID) (Receipt, error) {
 	for _, id := range ids {
 		if _, _, err := s.inner.Read(ctx, id); err == nil {
