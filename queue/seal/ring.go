@@ -364,7 +364,7 @@ func (r *Ring) rewrap() error {
 			return err
 		}
 		r.mu.Lock()
-		*m = next
+		m.gen, m.kek = next.gen, next.kek // all else is the same, and read by others
 		r.mu.Unlock()
 		if err := r.destroy(old); err != nil {
 			return err

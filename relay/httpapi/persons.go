@@ -84,7 +84,7 @@ func (s *Server) erasePerson(w http.ResponseWriter, r *http.Request) {
 	a, form, err := person(w, r, "dry_run")
 	dry := false
 	if err == nil {
-		dry, err = parseTruth(form.Get("dry_run"))
+		dry, err = parseTruthOf("dry_run", form.Get("dry_run"))
 	}
 	if err != nil {
 		writeProblem(w, problem(http.StatusBadRequest, err.Error()))
