@@ -26,12 +26,13 @@ type Eraser interface {
 
 // Errors of an erasure.
 var (
-	ErrNobody      = errors.New("queue: nothing is held of this address")
-	ErrNoEraser    = errors.New("queue: the store is not encrypted, so nothing in it can be erased before its time")
-	ErrErasing     = errors.New("queue: an erasure is running already")
-	ErrNotAPerson  = errors.New("queue: too much names this address")
-	errNullAddress = &FilterError{"address is empty: give the person's mail address"}
+	ErrNobody     = errors.New("queue: nothing is held of this address")
+	ErrNoEraser   = errors.New("queue: the store is not encrypted, so nothing in it can be erased before its time")
+	ErrErasing    = errors.New("queue: an erasure is running already")
+	ErrNotAPerson = errors.New("queue: too much names this address")
 )
+
+func nullAddress() error { return badFilter("address is empty: give the person's mail address") }
 
 // defaultErased bounds the messages of one erasure: each costs some kilobytes of keys for as
 // long as the journal is kept. An address that more of them name is an application's.
@@ -118,7 +119,7 @@ func (p person) text() string { return strings.ToLower(p.Local) + "@" + string(p
 // held (the result then tells of erasures before).
 func (q *Queue) Erase(ctx context.Context, a Address, o EraseOptions) (*Erasure, error) {
 	if a.IsNull() {
-		return nil, errNullAddress
+		return nil, nullAddress()
 	}
 	eraser, ok := q.store.(Eraser)
 	if !ok {

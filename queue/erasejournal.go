@@ -131,7 +131,7 @@ type Holding struct {
 // is the sender. ErrNobody when there is nothing.
 func (q *Queue) Export(ctx context.Context, a Address, fn func(Holding) error) error {
 	if a.IsNull() {
-		return errNullAddress
+		return nullAddress()
 	}
 	p, subject, n := person{a}, "", 0
 	if e, ok := q.store.(Eraser); ok {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,13 +111,13 @@ func settleAll(t *testing.T, q *queue.Queue) {
 type faulty struct {
 	*seal.Store
 	at string // "commit N", "retire", "erase"; "": never
-	n  int
+	n  atomic.Int32
 }
 
 var errCrash = errors.New("crash")
 
 func (f *faulty) Commit(ctx context.Context, c *queue.Change) error {
-	if f.n++; f.at == fmt.Sprint("commit ", f.n) {
+	if n := f.n.Add(1); f.at == fmt.Sprint("commit ", n) {
 		return errCrash
 	}
 	return f.Store.Commit(ctx, c)
@@ -162,7 +163,8 @@ func TestErasureKeepsStatistics(t *testing.T) {
 			before["action one.example unset dropped shop"] += 2
 			before["action two.example unset dropped shop"]++
 
-			f.at, f.n = at, 0
+			f.at = at
+			f.n.Store(0)
 			a := address(t, "Later.Person@one.example")
 			res, err := q.Erase(t.Context(), a, queue.EraseOptions{})
 			if at != "" {
