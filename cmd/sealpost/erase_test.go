@@ -142,7 +142,7 @@ func (f *faulty) EraseEntries(ctx context.Context, keys []string) (uint64, error
 // others are in what they were.
 func TestErasureKeepsStatistics(t *testing.T) {
 	t.Parallel()
-	for _, at := range []string{"", "commit 1", "commit 2", "commit 3", "commit 4", "retire", "erase"} {
+	for _, at := range []string{"", "commit 1", "commit 2", "commit 3", "commit 4", "commit 5", "commit 6", "retire", "erase"} {
 		t.Run("interrupted at "+at, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
