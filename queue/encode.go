@@ -215,6 +215,13 @@ func (j *JournalEntry) appendJSON(b []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
+	f.some("was", string(j.Was))
+	f.some("of", j.Of)
+	if j.Erasure != nil {
+		if err := f.rare("erasure", j.Erasure); err != nil {
+			return nil, err
+		}
+	}
 	f.end()
 	return f, nil
 }

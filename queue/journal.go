@@ -23,6 +23,11 @@ const (
 	EntryAction EntryKind = "action"
 	// EntryOperator: what an operator did, as a whole; about no message. See Queue.Note.
 	EntryOperator EntryKind = "operator"
+	// EntryErased stands in for an entry that was destroyed with a person's data: it tells
+	// levels and states, and that person by no name. Was is the kind that it had. Or it is the
+	// receipt of an erasure, about no message. Nothing new happened: who follows the journal to
+	// act on it passes it by, who counts the past takes it for what it was.
+	EntryErased EntryKind = "erased"
 )
 
 // JournalEntry is what Follow's readers get, as JSON. It is written in the same
@@ -57,6 +62,10 @@ type JournalEntry struct {
 	Notices []NoticeKind `json:"notices,omitempty"`
 	// Operator is what was done; for EntryOperator, whose message is empty.
 	Operator *OperatorAction `json:"operator,omitempty"`
+	// Of EntryErased: the kind and the position of the entry that it stands for, or a receipt.
+	Was     EntryKind       `json:"was,omitempty"`
+	Of      string          `json:"of,omitempty"`
+	Erasure *ErasureReceipt `json:"erasure,omitempty"`
 }
 
 // JournalRecipient is a recipient in an entry.

@@ -69,15 +69,16 @@ type Observer interface {
 // Queue is the vault: it knows time, leases and recipients, and nothing of TLS.
 // All methods are safe for concurrent use.
 type Queue struct {
-	o      Options                 // as given, with defaults filled in; never changes
-	tuned  atomic.Pointer[Options] // the limits that Retune changes; never nil
-	store  Store                   // not owned
-	log    *slog.Logger
-	wake   chan struct{} // capacity 1: Run shall look again
-	news   signal        // the journal has grown
-	hot    *hot          // what was just accepted
-	mu     sync.Mutex
-	flying map[rowKey]*flight // envelopes with a courier of this process
+	o       Options                 // as given, with defaults filled in; never changes
+	tuned   atomic.Pointer[Options] // the limits that Retune changes; never nil
+	store   Store                   // not owned
+	log     *slog.Logger
+	wake    chan struct{} // capacity 1: Run shall look again
+	news    signal        // the journal has grown
+	hot     *hot          // what was just accepted
+	mu      sync.Mutex
+	erasing sync.Mutex         // one erasure at a time
+	flying  map[rowKey]*flight // envelopes with a courier of this process
 
 	halt     atomic.Pointer[suspended] // what is suspended; never nil
 	halting  sync.Mutex                // who changes halt and its cell

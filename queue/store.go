@@ -151,4 +151,5 @@ type Item struct {
 	Pos   string // position: opaque, sortable, stays valid; for ScanCells the cell's name, and any name is a position
 	Row   Row    // for ScanRows, with its present state
 	Entry []byte // for ScanJournal; for ScanCells the value
+	Key   string // for ScanJournal: what the entry is sealed by, for an Eraser; "" when it is not
 }

@@ -156,7 +156,7 @@ func (h *house) openHTTP(cfg *config.Config) (err error) {
 	})
 	h.web = httpapi.New(httpapi.Options{
 		Hostname: cfg.Server.Hostname, Version: version(), Metrics: h.metrics.Handler(), Queue: h.queue, Recorder: h.recent, Explainer: h.courier,
-		HostMemory: rememberedHosts{h.lookout}, PolicyMemory: rememberedPolicies{h.lookout}, Keys: h.keys(), Journal: h.disk, Backup: h.backup,
+		HostMemory: rememberedHosts{h.lookout}, PolicyMemory: rememberedPolicies{h.lookout}, Keys: h.keys(), Journal: h.disk, Backup: h.backup, Persons: h.queue,
 		Live: h.liveChecks(), Ready: h.readyChecks(), Warnings: h.warnings, Token: token, Logger: h.log,
 	})
 	if h.admin, err = httpapi.ListenSocket(adminSocket(cfg)); err != nil {

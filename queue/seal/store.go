@@ -231,18 +231,21 @@ func (t *intake) end() {
 	}
 }
 
-// sealEntry seals a journal entry under a message's name. When that message's journal
-// was erased the entry goes under no name.
+// sealEntry seals a journal entry under a message's name; under one of its own where there is
+// no message, or where that one's journal was erased.
 func (s *Store) sealEntry(id queue.ID, entry []byte) ([]byte, error) {
 	day, t, err := s.ring.today()
 	if err != nil {
 		return nil, err
 	}
-	name := string(id)
-	key, ok := t.leaf(leafOf(name))
-	if !ok {
-		name = ""
-		key, _ = t.leaf(leafOf(name))
+	name, ok := string(id), false
+	var key [keySize]byte
+	if name != "" && !s.ring.isRetired(day, name) {
+		key, ok = t.leaf(leafOf(name))
+	}
+	for !ok { // one that is lost comes up once in 2^48 times
+		name = anonymous()
+		key, ok = t.leaf(leafOf(name))
 	}
 	defer clear(key[:])
 	return sealEntry(&key, entryParts{day, name, random(nonceSize), entry}), nil

@@ -34,6 +34,8 @@ func (s *Server) admin() http.Handler {
 	mux.HandleFunc("GET /admin/memory/policies", s.listPolicies)
 	mux.HandleFunc("POST /admin/memory/forget", s.forget)
 	mux.HandleFunc("GET /admin/audit/verify", s.verify)
+	mux.HandleFunc("POST /admin/export", s.exportPerson)
+	mux.HandleFunc("POST /admin/erase", s.erasePerson)
 	mux.HandleFunc("GET /admin/keys", s.listKeys)
 	mux.HandleFunc("POST /admin/keys/rotate", s.rotateKeys)
 	return withProblems(mux)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"syscall"
 
 	"github.com/sealpost/sealpost/queue"
@@ -77,6 +78,11 @@ func each[T any](ctx context.Context, c *Client, path string, fn func(T) error) 
 	if err != nil {
 		return err
 	}
+	return lineByLine(body, fn)
+}
+
+// lineByLine reads JSON lines to their end, and closes.
+func lineByLine[T any](body io.ReadCloser, fn func(T) error) error {
 	defer body.Close()
 	dec := json.NewDecoder(body)
 	for {
@@ -99,6 +105,21 @@ func (c *Client) do(ctx context.Context, method, path string) (io.ReadCloser, er
 	if err != nil {
 		return nil, err
 	}
+	return c.exchange(req)
+}
+
+// submitForm sends a form; the caller closes the body.
+func (c *Client) submitForm(ctx context.Context, path string, form url.Values) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sealpost"+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return c.exchange(req)
+}
+
+// exchange sends a request; the caller closes the body.
+func (c *Client) exchange(req *http.Request) (io.ReadCloser, error) {
 	resp, err := c.http.Do(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):

@@ -28,6 +28,10 @@
 //	GET  /admin/memory/hosts      what is remembered of hosts, as JSON lines
 //	GET  /admin/memory/policies   the cached MTA-STS policies, as JSON lines
 //	POST /admin/memory/forget     forgets a host or a domain's policy: ?name=
+//	GET  /admin/keys              the keys of the encryption at rest (not what they are), as JSON lines
+//	POST /admin/keys/rotate       a new key-encryption key
+//	POST /admin/export            what is held of a person, as JSON lines; address= in the form
+//	POST /admin/erase             erases a person: news and then the receipt, as JSON lines; address=, dry_run= in the form
 //
 // The filter of the admin API is in the query, in the words of queue.Filter; POST also takes
 // dry_run and progress. docs/admin-api.md has all of it. GET /admin/attempts takes msg and

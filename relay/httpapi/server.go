@@ -67,7 +67,8 @@ type Options struct {
 	Journal      queue.Prover // checks the journal; nil: not available
 	Keys         Keys         // of the encryption at rest; nil: there is none
 	// Backup writes a backup of the queue into a directory of this machine; nil: not available.
-	Backup func(ctx context.Context, dir string) (Backup, error)
+	Backup  func(ctx context.Context, dir string) (Backup, error)
+	Persons Persons // nil: nobody is exported or erased here
 	// Live are the checks of /healthz: the loops run. Ready are those of /readyz.
 	Live, Ready []Check
 	// Warnings is asked for what the page should say first; nil: nothing.
