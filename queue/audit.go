@@ -143,7 +143,7 @@ type attemptWords struct {
 // wants reports whether an entry may have lines for the audit.
 func (a *auditor) wants(e *JournalEntry) bool {
 	switch {
-	case len(e.Recipients) == 0,
+	case e.Kind == EntryAccepted, // its recipients only stand there
 		!a.Since.IsZero() && e.At.Before(a.Since),
 		!a.Until.IsZero() && !e.At.Before(a.Until),
 		a.Domain != "" && !e.Domain.Within(a.Domain),
@@ -167,7 +167,7 @@ func (a *auditor) lines(e *JournalEntry, fn func(AuditLine) error) error {
 	for i := range e.Recipients {
 		r := &e.Recipients[i]
 		outcome := r.State.String()
-		if r.State == Pending {
+		if r.State == Pending && e.Kind == EntrySettled {
 			outcome = DeferredNow.String()
 		}
 		if !slices.Contains(a.Outcomes, outcome) ||
