@@ -202,6 +202,7 @@ type Queue struct {
 	Encryption       Encryption
 	MinFree          int64
 	JournalRetention time.Duration
+	JournalMaxSize   int64 // 0: no limit
 }
 
 // StoreKind is where the queue is kept.

@@ -166,6 +166,8 @@ func queueTable() table {
 			"Free disk space below which new mail is put off (452 4.3.1). \"0B\": no limit."},
 		key[Queue, time.Duration]{"journal_retention", duration(time.Second), func(q *Queue) *time.Duration { return &q.JournalRetention }, 30 * 24 * time.Hour,
 			"How long the record of deliveries is kept."},
+		key[Queue, int64]{"journal_max_size", size(0), func(q *Queue) *int64 { return &q.JournalMaxSize }, 0,
+			"Size above which the oldest part of that record goes, whatever its age. \"0B\": no limit."},
 	}).with(
 		one("encryption", "Encryption at rest: see operating.md.", func(q *Queue) *Encryption { return &q.Encryption }, []field{
 			key[Encryption, bool]{"enabled", boolean(), func(e *Encryption) *bool { return &e.Enabled }, true,

@@ -32,7 +32,8 @@ type vaultOptions struct {
 // knows whether there must be keys, so that none are made anew where some are missing.
 func openVault(cfg *config.Config, o vaultOptions) (*vault, error) {
 	inner, err := pebblestore.Open(pebblestore.Options{
-		Dir: cfg.QueueDir(), KeyDir: cfg.KeyDir(), Retention: cfg.Queue.JournalRetention, Logger: o.log, Fatal: o.fatal,
+		Dir: cfg.QueueDir(), KeyDir: cfg.KeyDir(), Retention: cfg.Queue.JournalRetention,
+		MaxJournal: cfg.Queue.JournalMaxSize, Logger: o.log, Fatal: o.fatal,
 	})
 	if err != nil {
 		return nil, &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}

@@ -187,10 +187,10 @@ func writeSynced(dir, name string, content []byte) error {
 		err = os.Rename(path+".tmp", path)
 	}
 	if err == nil {
-		err = syncDir(vfs.Default, dir)
+		err = syncFS(vfs.Default, dir)
 	}
 	if err == nil {
-		err = syncDir(vfs.Default, filepath.Dir(dir))
+		err = syncFS(vfs.Default, filepath.Dir(dir))
 	}
 	if err != nil {
 		return fmt.Errorf("backup: %w", errors.Join(err, os.RemoveAll(path+".tmp"), os.RemoveAll(path)))
@@ -294,5 +294,5 @@ func RestoreBackup(ctx context.Context, dir, to string) (m Manifest, err error) 
 			return m, fmt.Errorf("restore: %s", different(got, want))
 		}
 	}
-	return m, errors.Join(syncDir(vfs.Default, to), syncDir(vfs.Default, filepath.Dir(to)))
+	return m, errors.Join(syncFS(vfs.Default, to), syncFS(vfs.Default, filepath.Dir(to)))
 }

@@ -64,10 +64,11 @@ type Store struct {
 }
 
 var (
-	_ queue.Store   = (*Store)(nil)
-	_ queue.Counter = (*Store)(nil)
-	_ queue.Prover  = (*Store)(nil)
-	_ queue.Prover  = (*Archive)(nil)
+	_ queue.Store     = (*Store)(nil)
+	_ queue.Counter   = (*Store)(nil)
+	_ queue.Historian = (*Store)(nil)
+	_ queue.Prover    = (*Store)(nil)
+	_ queue.Prover    = (*Archive)(nil)
 )
 
 // Open opens the store in a directory, or makes one. It fails when another process

@@ -33,6 +33,7 @@ func (s *Server) admin() http.Handler {
 	mux.HandleFunc("GET /admin/memory/hosts", s.listHosts)
 	mux.HandleFunc("GET /admin/memory/policies", s.listPolicies)
 	mux.HandleFunc("POST /admin/memory/forget", s.forget)
+	mux.HandleFunc("GET /admin/audit", s.audit)
 	mux.HandleFunc("GET /admin/audit/verify", s.verify)
 	mux.HandleFunc("POST /admin/export", s.exportPerson)
 	mux.HandleFunc("POST /admin/erase", s.erasePerson)

@@ -49,6 +49,7 @@ type Metrics struct {
 	accepted, rejected, auth, bounces, notices  *grid[prometheus.Counter]
 	acceptedBytes, openFailures, dnsQueries     *grid[prometheus.Counter]
 	damaged                                     *grid[prometheus.Counter]
+	missed                                      prometheus.Counter
 	deliveryTime, attemptTime                   *grid[prometheus.Observer]
 
 	dnsTime *grid[prometheus.Observer]
@@ -88,6 +89,7 @@ func New(o Options) *Metrics {
 	m.acceptedBytes = m.counters(rows[nameAcceptedBytes], nil)
 	m.openFailures = m.counters(rows[nameOpenFailures], nil)
 	m.damaged = m.counters(rows[nameDamaged], nil)
+	m.missed = m.counter(rows[nameMissed])
 	m.rejected = m.counters(rows[nameRejected], nil)
 	m.auth = m.counters(rows[nameAuth], nil)
 	m.bounces = m.counters(rows[nameBounces], nil)

@@ -40,6 +40,7 @@ const (
 	nameNotices       = "notices_total"
 	nameStorageFree   = "storage_free_bytes"
 	nameIntakePaused  = "intake_paused"
+	nameMissed        = "journal_missed_entries_total"
 	nameDamaged       = "sealed_damaged_total"
 	nameKeysOverdue   = "keys_overdue_seconds"
 	nameCertExpiry    = "certificate_expiry_timestamp_seconds"
@@ -93,6 +94,7 @@ func table(l Labels) []row {
 		{nameNotices, "counter", []axis{noticeKinds()}, "Delivery status notifications queued (RFC 3464)."},
 		{nameStorageFree, "gauge", nil, "Free octets on the disk that holds the queue."},
 		{nameIntakePaused, "gauge", nil, "1 when new mail is refused for now (452), else 0; deliveries go on."},
+		{nameMissed, "counter", nil, "Journal entries that retention removed before a reader (reports, events) came to them."},
 		{nameDamaged, "counter", []axis{closed("thing", "record", "row", "body", "entry", "cell")}, "Sealed things on disk that did not open when they were wanted: changed, or without their key."},
 		{nameKeysOverdue, "gauge", nil, "How far the destruction of keys of messages that are gone is behind queue.encryption.erase_after; 0 when it is not."},
 		{nameCertExpiry, "gauge", nil, "When the first of the listeners' certificates expires; 0 when there is none."},

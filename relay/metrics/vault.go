@@ -57,6 +57,9 @@ func bounceKind(what int, r policy.Reason) int {
 // Noticed counts a notice. It implements queue.Observer.
 func (m *Metrics) Noticed(kind queue.NoticeKind) { m.notices.at1(int(kind) - 1).Inc() }
 
+// Missed counts journal entries that were gone before a reader came to them.
+func (m *Metrics) Missed(_ string, entries uint64) { m.missed.Add(float64(entries)) }
+
 // Damaged counts a sealed thing that does not open: "record", "row", "body", "entry", "cell".
 func (m *Metrics) Damaged(thing string) { m.damaged.at1(m.damaged.axes[0].index(thing)).Inc() }
 
