@@ -19,10 +19,12 @@ type logger struct {
 	fatal  func(code int)
 	opened *atomic.Bool // Open is done
 	seen   *repeats
+	damage *damages
+	check  *checker
 }
 
 func newLogger(o *Options) logger {
-	return logger{o.Logger, o.Fatal, new(atomic.Bool), &repeats{last: make(map[string]repeat)}}
+	return logger{o.Logger, o.Fatal, new(atomic.Bool), &repeats{last: make(map[string]repeat)}, newDamages(), newChecker()}
 }
 
 // Infof is for what Pebble does all the time.

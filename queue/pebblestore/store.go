@@ -94,7 +94,11 @@ func Open(o Options) (*Store, error) {
 	}
 	s.buffers.New = func() any { b := make([]byte, chunkSize); return &b }
 	s.small.New = func() any { b := make([]byte, smallSize); return &b }
-	if s.db, err = pebble.Open(o.Dir, settings(&o, s.log, lock)); err != nil {
+	po := settings(&o, s.log, lock)
+	if err := (&examination{o.fs, o.Dir, s.log, s.log.check}).run(po); err != nil {
+		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), lock.Close())
+	}
+	if s.db, err = pebble.Open(o.Dir, po); err != nil {
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), lock.Close())
 	}
 	if err := s.load(); err != nil {
@@ -125,7 +129,7 @@ func (o *Options) checkSpace() error {
 // settings are Pebble's, for a store where most values live for a moment.
 func settings(o *Options, log logger, lock *pebble.Lock) *pebble.Options {
 	po := &pebble.Options{
-		FS:   walFS{o.fs, log},
+		FS:   walFS{tableFS{o.fs, log, log.check}, log},
 		Lock: lock,
 		// Pinned: a newer format cannot be undone. The next ones only bring value separation.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
