@@ -92,6 +92,7 @@ func (b *body) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		if err := b.load(); err != nil {
+			b.s.log.note(Damage{File: "queue", Messages: []queue.ID{b.id}, What: fmt.Sprintf("the body of message %s cannot be read", b.id)})
 			return 0, fmt.Errorf("pebblestore: body of message %s: %w", b.id, err)
 		}
 	}

@@ -13,8 +13,9 @@ import (
 
 // Bounds of what is remembered of damage.
 const (
-	damageList  = 100 // pieces of damage
-	damageNames = 100 // messages of one piece
+	damageList  = 100     // pieces of damage
+	damageNames = 100     // messages of one piece
+	damageSeen  = 100_000 // pieces that are not told twice
 )
 
 // Damage is something on disk that is not what was written there.
@@ -61,14 +62,15 @@ func (l logger) note(d Damage) {
 	}
 	l.damage.mu.Lock()
 	key := d.File + "\x00" + d.What
-	again := l.damage.seen[key]
-	if !again && len(l.damage.list) < damageList {
+	again := l.damage.seen[key] || len(l.damage.seen) >= damageSeen
+	if !again {
 		l.damage.seen[key] = true
-		l.damage.list = append(l.damage.list, d)
+		if len(l.damage.list) < damageList {
+			l.damage.list = append(l.damage.list, d)
+		}
 	}
-	full := len(l.damage.list) == damageList
 	l.damage.mu.Unlock()
-	if again || full {
+	if again {
 		return
 	}
 	level := slog.LevelError
@@ -79,7 +81,7 @@ func (l logger) note(d Damage) {
 }
 
 // Damage lists what was found to be damaged since the store was opened, oldest first: at
-// most a hundred pieces.
+// most a hundred pieces. The log has all of them.
 func (s *Store) Damage() []Damage {
 	s.log.damage.mu.Lock()
 	defer s.log.damage.mu.Unlock()

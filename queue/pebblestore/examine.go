@@ -88,32 +88,42 @@ func (x *examination) options(po *pebble.Options, path string) error {
 	return x.fs.Remove(x.path(name))
 }
 
-// manifest mends the list of tables.
+// manifest mends the list of tables, from its copy where it must be.
 func (x *examination) manifest(name string) error {
-	data, err := x.load(name)
+	before, err := x.load(name)
 	if err != nil {
 		return err
 	}
-	r := &chunked{data: data, check: x.check}
-	before := slices.Clone(data)
+	r := &chunked{data: slices.Clone(before), check: x.check}
 	r.read()
-	for _, w := range r.wrong {
+	if lost, ok := r.lost(); ok {
+		twin := &chunked{check: x.check}
+		if twin.data, err = x.load(twinPrefix + name); err == nil {
+			twin.read()
+		}
+		_, bad := twin.lost()
 		switch {
-		case w.mended >= 0:
-			x.log.note(Damage{File: name, What: fmt.Sprintf("the octet at %d was wrong and is put right", w.mended), Mended: true})
-		case w.to == len(data):
+		case !bad && len(twin.records) > len(r.records):
+			x.log.note(Damage{File: name, What: fmt.Sprintf("the list of tables was damaged at octet %d: it is restored from its copy", lost.from), Mended: true})
+			r = twin
+		case lost.to == len(before):
 			// As it is when power failed while it was written; the log has the rest then.
-			x.log.note(Damage{File: name, What: fmt.Sprintf("ends in a record that is not whole, at %d: ordinary when the power failed", w.from), Mended: true})
+			x.log.note(Damage{File: name, What: fmt.Sprintf("ends in a record that is not whole, at %d: ordinary when the power failed", lost.from), Mended: true})
 		default:
-			return fmt.Errorf("the list of tables %s is damaged from octet %d to %d, and without it the tables are not known: "+
-				"nothing was changed; restore the queue from a backup, or the file from a copy", x.path(name), w.from, w.to)
+			return fmt.Errorf("the list of tables %s is damaged from octet %d to %d, its copy too, and without it the tables are not known: "+
+				"nothing was changed: restore the queue from a backup", x.path(name), lost.from, lost.to)
 		}
 	}
-	if slices.Equal(before, data) {
+	for _, w := range r.wrong {
+		if w.mended >= 0 {
+			x.log.note(Damage{File: name, What: fmt.Sprintf("the octet at %d was wrong and is put right", w.mended), Mended: true})
+		}
+	}
+	if slices.Equal(before, r.data) {
 		return nil
 	}
 	return x.replace(name, before, func(w io.Writer) error {
-		_, err := w.Write(data)
+		_, err := w.Write(r.data)
 		return err
 	})
 }
@@ -147,7 +157,7 @@ func (x *examination) wal(name string, newest bool) error {
 		default:
 			anew = true
 			x.log.note(Damage{File: name, Messages: messageNames(data[w.from:w.to]),
-				What: fmt.Sprintf("steps between octet %d and %d cannot be read and are lost: messages that were accepted in them are gone, those that were finished in them come again", w.from, w.to)})
+				What: fmt.Sprintf("steps between octet %d and %d cannot be read: unless a table has them already, messages that were accepted in them are lost and those that ended in them come again", w.from, w.to)})
 		}
 	}
 	switch {

@@ -175,13 +175,14 @@ func fill(ctx context.Context, r io.Reader, p []byte) (n int, end bool, err erro
 
 // removeOrphans removes the bodies that nobody came back for.
 func (s *Store) removeOrphans() error {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixOrphan}, UpperBound: []byte{prefixOrphan + 1}})
+	c, err := s.walk([]byte{prefixOrphan}, []byte{prefixOrphan + 1})
 	if err != nil {
 		return err
 	}
-	defer it.Close()
-	for it.First(); it.Valid(); it.Next() {
-		id := queue.ID(it.Key()[1:])
+	defer c.close()
+	defer s.tellOther(c, "unfinished bodies")
+	for ok := c.next(true); ok; ok = c.next(false) {
+		id := queue.ID(c.it.Key()[1:])
 		n, err := s.countChunks(id)
 		if err != nil {
 			return err
@@ -191,7 +192,7 @@ func (s *Store) removeOrphans() error {
 		}
 		s.log.Infof("removed the unfinished body of message %s", id)
 	}
-	return it.Error()
+	return c.err
 }
 
 // countChunks counts the chunks of an orphan: as many as came through the crash,

@@ -19,12 +19,13 @@ type logger struct {
 	fatal  func(code int)
 	opened *atomic.Bool // Open is done
 	seen   *repeats
+	failed *atomic.Int64 // when a background job failed for another reason than space, Unix ns
 	damage *damages
 	check  *checker
 }
 
 func newLogger(o *Options) logger {
-	return logger{o.Logger, o.Fatal, new(atomic.Bool), &repeats{last: make(map[string]repeat)}, newDamages(), newChecker()}
+	return logger{o.Logger, o.Fatal, new(atomic.Bool), &repeats{last: make(map[string]repeat)}, new(atomic.Int64), newDamages(), newChecker()}
 }
 
 // Infof is for what Pebble does all the time.
@@ -50,7 +51,12 @@ func (l logger) listener() *pebble.EventListener {
 	return &pebble.EventListener{
 		BackgroundError: l.background,
 		// Not fatal, as Pebble has it: the rest of the queue goes on.
-		DataCorruption:  func(i pebble.DataCorruptionInfo) { l.Errorf("corrupted data: %s", i) },
+		// tableFS has told already what it is; this says in which file, in Pebble's words.
+		DataCorruption: func(i pebble.DataCorruptionInfo) {
+			if _, ok := l.seen.note(errors.New("corrupted " + i.Path)); ok {
+				l.Errorf("corrupted data: %s", i.Path)
+			}
+		},
 		DiskSlow:        func(i pebble.DiskSlowInfo) { l.slog.Warn("storage: slow disk: " + i.String()) },
 		WriteStallBegin: func(i pebble.WriteStallBeginInfo) { l.slog.Warn("storage: " + i.String()) },
 		WriteStallEnd:   func() { l.slog.Warn("storage: write stall ended") },
@@ -65,6 +71,9 @@ func (l logger) background(err error) {
 	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) // a quota is a disk too
 	if full && !l.opened.Load() {
 		l.Fatalf("the disk is too full to open the store: %v: free some space, then start again", err)
+	}
+	if !full {
+		l.failed.Store(time.Now().UnixNano())
 	}
 	switch n, ok := l.seen.note(err); {
 	case !ok:

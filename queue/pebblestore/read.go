@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/sealpost/sealpost/queue"
 )
 
@@ -19,8 +17,8 @@ const (
 	pageOctets = 1 << 20
 )
 
-// Claim leases due rows: see queue.Store. A row that cannot be read stays leased, so
-// it is out of the way until its lease runs out.
+// Claim leases due rows: see queue.Store. A row that is damaged is set aside; one that
+// cannot be read for another reason stays leased until its lease runs out.
 func (s *Store) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, time.Time, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, time.Time{}, err
@@ -37,7 +35,7 @@ func (s *Store) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, tim
 			r.Record = good[n-1].Record
 		}
 		if err := s.fillIn(&r); err != nil {
-			s.log.Errorf("message %s: a due row cannot be read and waits: %v", r.Message, err)
+			s.setAside(&rows[i], err)
 			continue
 		}
 		good = append(good, r)
@@ -155,22 +153,22 @@ func (s *Store) rowPage(after string, limit int) (items []queue.Item, pos string
 	if len(from) == 1 {
 		return nil, "", nil // the schedule is empty
 	}
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: []byte{prefixRow + 1}})
+	c, err := s.walk(from, []byte{prefixRow + 1})
 	if err != nil {
 		return nil, "", err
 	}
-	defer it.Close()
+	defer c.close()
 	octets := 0
-	for it.First(); it.Valid(); it.Next() {
+	for ok := c.next(true); ok; ok = c.next(false) {
 		if len(items) == limit || octets > pageOctets {
 			return items, pos, nil
 		}
-		id, n, err := parseNumberKey(it.Key())
+		id, n, err := parseNumberKey(c.it.Key())
 		if err != nil {
 			return nil, "", err
 		}
 		pos = rowPos(id, n)
-		item, err := s.rowItem(id, n, it.Value(), items)
+		item, err := s.rowItem(id, n, c.it.Value(), items)
 		if err != nil {
 			s.log.Errorf("row %s cannot be read: %v", pos, err)
 			continue
@@ -181,7 +179,7 @@ func (s *Store) rowPage(after string, limit int) (items []queue.Item, pos string
 			octets += len(item.Row.Data)
 		}
 	}
-	return items, "", it.Error()
+	return items, "", c.err
 }
 
 // rowItem makes an item of a row; nil when the row is not there for others yet, or
@@ -217,27 +215,26 @@ func (s *Store) journalPage(after string, limit int) (items []queue.Item, pos st
 	if from >= upTo {
 		return nil, "", nil
 	}
-	it, err := s.db.NewIter(&pebble.IterOptions{
-		LowerBound: sequenceKey(prefixJournal, from), UpperBound: sequenceKey(prefixJournal, upTo),
-	})
+	c, err := s.walk(sequenceKey(prefixJournal, from), sequenceKey(prefixJournal, upTo))
 	if err != nil {
 		return nil, "", err
 	}
-	defer it.Close()
+	defer c.close()
+	defer s.tellOther(c, "journal entries")
 	octets := 0
-	for it.First(); it.Valid(); it.Next() {
+	for ok := c.next(true); ok; ok = c.next(false) {
 		if len(items) == limit || octets > pageOctets {
 			return items, pos, nil
 		}
-		if len(it.Key()) != 9 || len(it.Value()) < 8 {
-			return nil, "", fmt.Errorf("pebblestore: journal entry of %d and %d octets", len(it.Key()), len(it.Value()))
+		if len(c.it.Key()) != 9 || len(c.it.Value()) < 8 {
+			return nil, "", fmt.Errorf("pebblestore: journal entry of %d and %d octets", len(c.it.Key()), len(c.it.Value()))
 		}
-		pos = journalPos(binary.BigEndian.Uint64(it.Key()[1:]))
-		entry := append([]byte(nil), it.Value()[8:]...)
+		pos = journalPos(binary.BigEndian.Uint64(c.it.Key()[1:]))
+		entry := append([]byte(nil), c.it.Value()[8:]...)
 		items = append(items, queue.Item{Pos: pos, Entry: entry})
 		octets += len(entry)
 	}
-	return items, "", it.Error()
+	return items, "", c.err
 }
 
 // Cell returns a small value: see queue.Store.
@@ -263,20 +260,21 @@ func (s *Store) cellPage(after string, limit int) (items []queue.Item, pos strin
 	if after != "" {
 		from = append(from, 0) // the first key behind it
 	}
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: []byte{prefixCell + 1}})
+	c, err := s.walk(from, []byte{prefixCell + 1})
 	if err != nil {
 		return nil, "", err
 	}
-	defer it.Close()
+	defer c.close()
+	defer s.tellOther(c, "cells")
 	octets := 0
-	for it.First(); it.Valid(); it.Next() {
+	for ok := c.next(true); ok; ok = c.next(false) {
 		if len(items) == limit || octets > pageOctets {
 			return items, pos, nil
 		}
-		pos = string(it.Key()[1:])
-		value := append(make([]byte, 0, len(it.Value())), it.Value()...)
+		pos = string(c.it.Key()[1:])
+		value := append(make([]byte, 0, len(c.it.Value())), c.it.Value()...)
 		items = append(items, queue.Item{Pos: pos, Entry: value})
 		octets += len(value)
 	}
-	return items, "", it.Error()
+	return items, "", c.err
 }

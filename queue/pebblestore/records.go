@@ -138,10 +138,12 @@ func (r *chunked) ours(at int) bool {
 		binary.LittleEndian.Uint32(r.data[at+legacyHead:]) == r.number
 }
 
-// torn reports whether the file ends in something that does not check.
-func (r *chunked) torn() (stretch, bool) {
-	if n := len(r.wrong); n > 0 && r.wrong[n-1].to == len(r.data) && r.wrong[n-1].mended < 0 {
-		return r.wrong[n-1], true
+// lost returns the first part that could not be put right.
+func (r *chunked) lost() (stretch, bool) {
+	for _, w := range r.wrong {
+		if w.mended < 0 {
+			return w, true
+		}
 	}
 	return stretch{}, false
 }

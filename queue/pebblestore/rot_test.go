@@ -158,9 +158,9 @@ func spoiled(t *testing.T, dir, name string, spoil func([]byte)) (s *Store, log 
 // One wrong octet, in any file, at any place: found, named, put right, and nothing is lost.
 func TestOneWrongOctet(t *testing.T) {
 	t.Parallel()
-	samples := 4 // with 40 of each file it takes three minutes, and finds no more
+	samples := 2 // with 40 of each file it takes three minutes, and finds no more
 	if raceDetector || testing.Short() {
-		samples = 2
+		samples = 1
 	}
 	for _, clean := range []bool{false, true} {
 		dir := filepath.Join(t.TempDir(), "db")

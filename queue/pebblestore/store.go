@@ -102,6 +102,9 @@ func Open(o Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), lock.Close())
 	}
 	if err := s.load(); err != nil {
+		if pebble.IsCorruptionError(err) {
+			err = fmt.Errorf("%w: nothing was changed: restore the queue from a backup", err)
+		}
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), s.db.Close(), lock.Close())
 	}
 	s.log.opened.Store(true)
@@ -129,7 +132,7 @@ func (o *Options) checkSpace() error {
 // settings are Pebble's, for a store where most values live for a moment.
 func settings(o *Options, log logger, lock *pebble.Lock) *pebble.Options {
 	po := &pebble.Options{
-		FS:   walFS{tableFS{o.fs, log, log.check}, log},
+		FS:   walFS{twinFS{tableFS{o.fs, log, log.check}, log}, log},
 		Lock: lock,
 		// Pinned: a newer format cannot be undone. The next ones only bring value separation.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
@@ -148,6 +151,7 @@ func settings(o *Options, log logger, lock *pebble.Lock) *pebble.Options {
 		EventListener:               log.listener(),
 	}
 	po.Experimental.SpanPolicyFunc = apart
+	po.Experimental.CompactionScheduler = newScheduler(log.resting)
 	return po
 }
 
@@ -181,6 +185,10 @@ func (s *Store) load() error {
 func (s *Store) checkLayout() error {
 	v, ok, err := s.get([]byte{prefixLayout})
 	switch {
+	case pebble.IsCorruptionError(err):
+		// Rows say their own version.
+		s.log.note(Damage{File: "queue", What: "the layout's version cannot be read: it is taken for this program's"})
+		return nil
 	case err != nil:
 		return err
 	case !ok:
@@ -201,30 +209,31 @@ func (s *Store) loadRows() error {
 			s.schedule.Add(page...)
 		}
 	})
-	err := s.readRows(pages)
+	gaps, err := s.readRows(pages)
 	close(pages)
 	clerk.Wait()
+	s.tell(gaps)
 	return err
 }
 
-func (s *Store) readRows(pages chan<- []queue.Booking) error {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixRow}, UpperBound: []byte{prefixRow + 1}})
+func (s *Store) readRows(pages chan<- []queue.Booking) ([]gap, error) {
+	c, err := s.walk([]byte{prefixRow}, []byte{prefixRow + 1})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer it.Close()
+	defer c.close()
 	var page []queue.Booking
-	for it.First(); it.Valid(); it.Next() {
-		id, n, err := parseNumberKey(it.Key())
+	for ok := c.next(true); ok; ok = c.next(false) {
+		id, n, err := parseNumberKey(c.it.Key())
 		if err != nil {
-			return err
+			return nil, err
 		}
-		r, err := decodeRow(it.Value())
+		r, err := decodeRow(c.it.Value())
 		if err == nil {
 			_, err = queue.ParseID(string(id))
 		}
 		if err != nil {
-			s.log.Errorf("row of message %s cannot be read: %v", id, err)
+			s.log.note(Damage{File: "queue", Messages: []queue.ID{id}, What: fmt.Sprintf("envelope %d of message %q cannot be read: %v", n, id, err)})
 			continue
 		}
 		page = append(page, queue.Booking{
@@ -237,7 +246,7 @@ func (s *Store) readRows(pages chan<- []queue.Booking) error {
 		}
 	}
 	pages <- page
-	return it.Error()
+	return c.gaps, c.err
 }
 
 // keep does what must be done once an hour.

@@ -1,0 +1,75 @@
+package pebblestore
+
+import (
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+const (
+	// compactionRest is how long no compaction begins after one has failed. Pebble would
+	// try again at once, for ever: a table that is damaged fails each time.
+	compactionRest = time.Minute
+	compactionStep = 100 * time.Millisecond // Pebble's own step
+)
+
+// scheduler is Pebble's, with rests. (The constructor is the only one of it that is
+// exported; what it leaves out, the regular look, is added here.)
+type scheduler struct {
+	*pebble.ConcurrencyLimitScheduler
+	resting func() bool
+	stop    chan struct{}
+	done    chan struct{}
+}
+
+func newScheduler(resting func() bool) *scheduler {
+	return &scheduler{pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest(), resting, make(chan struct{}), make(chan struct{})}
+}
+
+// restful is a database that is allowed no compaction while it rests.
+type restful struct {
+	pebble.DBForCompaction
+	resting func() bool
+}
+
+// GetAllowedWithoutPermission implements pebble.DBForCompaction.
+func (r restful) GetAllowedWithoutPermission() int {
+	if r.resting() {
+		return 0
+	}
+	return r.DBForCompaction.GetAllowedWithoutPermission()
+}
+
+// Register implements pebble.CompactionScheduler.
+func (s *scheduler) Register(n int, db pebble.DBForCompaction) {
+	s.ConcurrencyLimitScheduler.Register(n, restful{db, s.resting})
+	go func() {
+		defer close(s.done)
+		tick := time.NewTicker(compactionStep)
+		defer tick.Stop()
+		for {
+			select {
+			case <-s.stop:
+				return
+			case <-tick.C:
+				// A grant that is given back goes to whoever waits.
+				if ok, grant := s.TrySchedule(); ok {
+					grant.Done()
+				}
+			}
+		}
+	}()
+}
+
+// Unregister implements pebble.CompactionScheduler.
+func (s *scheduler) Unregister() {
+	close(s.stop)
+	<-s.done
+	s.ConcurrencyLimitScheduler.Unregister()
+}
+
+// resting reports whether a compaction failed of late.
+func (l logger) resting() bool {
+	at := l.failed.Load()
+	return at != 0 && time.Since(time.Unix(0, at)) < compactionRest
+}
