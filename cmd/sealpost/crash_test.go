@@ -100,8 +100,16 @@ func kill(t *testing.T, cmd *exec.Cmd) {
 // load submits messages and keeps the ids of those that got a 250.
 type load struct {
 	addr     string
+	size     int // octets of a message about; 0: small ones
 	mu       sync.Mutex
 	accepted map[string]bool
+	refused  int // with 452
+}
+
+func (l *load) refusals() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refused
 }
 
 func (l *load) count() int {
@@ -159,13 +167,18 @@ func (l *load) connection(ctx context.Context, worker int, n *int) {
 		}{
 			{"EHLO app.shop.example", 250}, {"MAIL FROM:<reviews@shop.example>", 250},
 			{"RCPT TO:<ann@" + domains[*n%2] + ">", 250}, {"DATA", 354},
-			{"X-Load: " + id + "\r\nSubject: x\r\n\r\n" + strings.Repeat("0123456789abcdef\r\n", rand.IntN(200)) + ".", 250},
+			{"X-Load: " + id + "\r\nSubject: x\r\n\r\n" + strings.Repeat("0123456789abcdef\r\n", rand.IntN(200)+l.size/18) + ".", 250},
 		}
 		for _, d := range dialogue {
 			if err := c.PrintfLine("%s", d.line); err != nil {
 				return
 			}
-			if _, _, err := c.ReadResponse(d.code); err != nil {
+			if code, _, err := c.ReadResponse(d.code); err != nil {
+				if code == 452 {
+					l.mu.Lock()
+					l.refused++
+					l.mu.Unlock()
+				}
 				return
 			}
 		}
