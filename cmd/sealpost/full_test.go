@@ -64,7 +64,7 @@ func fillDisk(t *testing.T, minimum string) {
 		}
 	}
 	write("true")
-	l := &load{addr: submission, accepted: map[string]bool{}, size: 64 << 10}
+	l := &load{addr: submission, accepted: map[string]bool{}, size: 256 << 10}
 	ctx, stop := context.WithCancel(t.Context())
 	var crew sync.WaitGroup
 	for i := range 20 {
@@ -79,7 +79,7 @@ func fillDisk(t *testing.T, minimum string) {
 		if now := l.count(); now != before {
 			before, moved = now, time.Now()
 		}
-		return p.ended() || before > 100 && time.Since(moved) > 3*time.Second
+		return p.ended() || before > 20 && time.Since(moved) > 3*time.Second
 	})
 	free := func() int {
 		var st unix.Statfs_t
@@ -106,7 +106,7 @@ func fillDisk(t *testing.T, minimum string) {
 	if !p.ended() {
 		_ = p.cmd.Process.Signal(unix.SIGHUP)
 	}
-	until(t, "mail to be taken again", func() bool { revive(); return l.count() > full+50 })
+	until(t, "mail to be taken again", func() bool { revive(); return l.count() > full+5 })
 	stop()
 	crew.Wait()
 	for arrived := false; !arrived; {
