@@ -155,7 +155,7 @@ func (m *matcher) match(e *Entry) bool {
 // List calls fn for each envelope that matches, by ID, until fn fails (ErrStop
 // counts as nil). Memory does not grow with the queue. A bad filter is a *FilterError.
 func (q *Queue) List(ctx context.Context, f Filter, fn func(Entry) error) error {
-	m, err := f.compile(time.Now())
+	m, err := f.compile(q.now())
 	if err != nil {
 		return err
 	}
@@ -266,7 +266,7 @@ func (q *Queue) Act(ctx context.Context, a Action, f Filter) (int, error) {
 	if !slices.Contains([]Verb{VerbRetry, VerbHold, VerbRelease, VerbDrop}, a.Verb) {
 		return 0, badFilter("verb %q is unknown: use retry, hold, release or drop", a.Verb)
 	}
-	m, err := f.compile(time.Now())
+	m, err := f.compile(q.now())
 	if err != nil {
 		return 0, err
 	}
@@ -355,7 +355,7 @@ func (q *Queue) strike(ctx context.Context, v Verb, r *Row) error {
 	if err != nil {
 		return err
 	}
-	t := trial{message: m, envelope: *e, verb: v, now: time.Now().UTC()}
+	t := trial{message: m, envelope: *e, verb: v, now: q.now().UTC()}
 	s := q.tuned.Load().settle(t)
 	return q.commit(ctx, r, &t, &s)
 }

@@ -57,7 +57,7 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 			pause = clockStep // should nobody tell us of its end
 		}
 		if room := cap(free) - len(free); room > 0 && !paused {
-			now, o := time.Now(), q.tuned.Load()
+			now, o := q.now(), q.tuned.Load()
 			rows, at, err := q.store.Claim(ctx, ClaimQuery{
 				Now: now, Until: now.Add(o.AttemptLimit + leaseMargin), Limit: room, PerLane: o.PerLane, Share: groupShare, Trial: laneTrial,
 				Known: func(id ID, number int) bool { return q.hot.has(rowKey{id, number}) },
@@ -80,7 +80,7 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 			next = at
 		}
 		if !next.IsZero() {
-			pause = min(max(time.Until(next), 0), clockStep)
+			pause = min(max(next.Sub(q.now()), 0), clockStep)
 		}
 		if pause >= 0 {
 			timer.Reset(pause)
@@ -141,7 +141,9 @@ func (q *Queue) carry(ctx context.Context, c Courier, r *Row, f *flight) {
 	}
 	e.Due = r.Due
 	var rep *Report
-	if now := time.Now(); now.Before(q.tuned.Load().deadline(m)) && !e.Held {
+	// What the clock's own jump brought over its time gets one more try.
+	inTime := q.now().Before(q.tuned.Load().deadline(m)) || q.clock.leaped(r.Due)
+	if inTime && !e.Held {
 		rep = q.deliver(ctx, c, &Lease{
 			Message: *m, Envelope: *e, Until: r.Until, body: q.opener(m.ID, body),
 		})
@@ -152,7 +154,7 @@ func (q *Queue) carry(ctx context.Context, c Courier, r *Row, f *flight) {
 	q.mu.Unlock()
 	// What the courier did must be written although we may be stopping.
 	q.land(context.WithoutCancel(ctx), r, trial{
-		message: m, envelope: *e, report: rep, verb: verb, now: time.Now().UTC(), jitter: rand.Float64(),
+		message: m, envelope: *e, report: rep, verb: verb, now: q.now().UTC(), jitter: rand.Float64(),
 	})
 }
 
