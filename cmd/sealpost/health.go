@@ -67,7 +67,7 @@ func (h *house) warnings() []string {
 	if late := h.overdue(); late > 0 {
 		list = append(list, "Keys of messages that are gone should have been destroyed "+short(late)+" ago: the log says why they were not. Until then such mail can be decrypted.")
 	}
-	list = append(list, damaged(h.damage())...)
+	list = append(list, damaged(h.disk.Damage())...)
 	if cfg.Delivery.Paused {
 		list = append(list, "Delivery is paused (delivery.paused): mail is accepted and kept.")
 	}

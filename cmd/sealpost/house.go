@@ -43,7 +43,6 @@ type house struct {
 	metrics *metrics.Metrics
 	recent  *httpapi.Recorder
 	space   *space
-	damage  func() []pebblestore.Damage // what is damaged on disk
 
 	*vault
 	queue *queue.Queue
@@ -84,7 +83,7 @@ func openHouse(cfg *config.Config, s seams) (h *house, err error) {
 		return nil, err
 	}
 	h.space = newSpace(cfg)
-	h.space.spent, h.damage = h.store.Full, h.store.Damage
+	h.space.spent = h.disk.Full
 	if err = h.openDelivery(cfg, s); err != nil {
 		return nil, err
 	}

@@ -17,8 +17,9 @@ import (
 // keys. Whoever uses the store uses this one.
 type vault struct {
 	store  queue.Store
-	sealed *seal.Store // the same; nil: not sealed
-	ring   *seal.Ring  // its keys; nil: none
+	sealed *seal.Store        // the same; nil: not sealed
+	ring   *seal.Ring         // its keys; nil: none
+	disk   *pebblestore.Store // the store under the seal
 }
 
 // vaultOptions are what a vault is opened with beside the configuration.
@@ -36,7 +37,7 @@ func openVault(cfg *config.Config, o vaultOptions) (*vault, error) {
 	if err != nil {
 		return nil, &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
 	}
-	v := &vault{store: inner}
+	v := &vault{store: inner, disk: inner}
 	mark, err := seal.RingOf(context.Background(), inner)
 	switch {
 	case err != nil:
