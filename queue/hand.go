@@ -56,7 +56,7 @@ const scanPage = 256 // rows that the hand reads at a time
 // List calls fn for each envelope that matches, by ID, until fn fails (ErrStop
 // counts as nil). Memory does not grow with the queue. A bad filter is a *FilterError.
 func (q *Queue) List(ctx context.Context, f Filter, fn func(Entry) error) error {
-	m, err := f.compile(time.Now())
+	m, err := f.compile(q.now())
 	if err != nil {
 		return err
 	}

@@ -218,7 +218,7 @@ func (q *Queue) strike(ctx context.Context, v Verb, r *Row) error {
 	if err != nil {
 		return err
 	}
-	t := trial{message: m, envelope: *e, verb: v, now: time.Now().UTC()}
+	t := trial{message: m, envelope: *e, verb: v, now: q.now().UTC()}
 	s := q.tuned.Load().settle(t)
 	return q.commit(ctx, r, &t, &s)
 }

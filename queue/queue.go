@@ -76,6 +76,7 @@ type Queue struct {
 	wake    chan struct{} // capacity 1: Run shall look again
 	news    signal        // the journal has grown
 	hot     *hot          // what was just accepted
+	clock   clock
 	mu      sync.Mutex
 	erasing sync.Mutex         // one erasure at a time
 	flying  map[rowKey]*flight // envelopes with a courier of this process
@@ -190,7 +191,7 @@ func (q *Queue) insertion(d *Draft) (*Insertion, *Message, int, error) {
 	if d.Body == nil {
 		return nil, nil, 0, errors.New("queue: a draft without a body")
 	}
-	now := time.Now()
+	now := q.now()
 	m := d.Message
 	if m.ID == "" {
 		m.ID = NewID(now)
@@ -214,7 +215,7 @@ func (q *Queue) insertion(d *Draft) (*Insertion, *Message, int, error) {
 	body := &copier{r: d.Body}
 	in.Body = body
 	in.Finish = func(size int64) (record, entry []byte, err error) {
-		m.Size, m.AcceptedAt = size, time.Now().UTC()
+		m.Size, m.AcceptedAt = size, q.now().UTC()
 		m.EightBit = m.EightBit || body.eightBit
 		j := newEntry(EntryAccepted, &m, m.AcceptedAt)
 		j.Recipients = all

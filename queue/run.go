@@ -57,7 +57,7 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 			pause = clockStep // should nobody tell us of its end
 		}
 		if room := cap(free) - len(free); room > 0 && !paused {
-			now, o := time.Now(), q.tuned.Load()
+			now, o := q.now(), q.tuned.Load()
 			rows, at, err := q.store.Claim(ctx, ClaimQuery{
 				Now: now, Until: now.Add(o.AttemptLimit + leaseMargin), Limit: room, PerLane: o.PerLane, Share: groupShare, Trial: laneTrial,
 				Known: func(id ID, number int) bool { return q.hot.has(rowKey{id, number}) },
@@ -80,7 +80,7 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 			next = at
 		}
 		if !next.IsZero() {
-			pause = min(max(time.Until(next), 0), clockStep)
+			pause = min(max(next.Sub(q.now()), 0), clockStep)
 		}
 		if pause >= 0 {
 			timer.Reset(pause)
@@ -100,7 +100,7 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 // paused asks Options.Paused, and whether everything is suspended. Outside a pause Run need
 // not be woken by its beginning, so the channel is nil then.
 func (q *Queue) paused() (bool, <-chan struct{}) {
-	if q.halt.Load().all(time.Now()) != nil {
+	if q.halt.Load().all(q.now()) != nil {
 		return true, nil // whoever ends it rouses us
 	}
 	if q.o.Paused == nil {
@@ -152,7 +152,9 @@ func (q *Queue) carry(ctx context.Context, c Courier, r *Row, f *flight) {
 		q.land(context.WithoutCancel(ctx), r, t)
 	}
 	var rep *Report
-	if now := time.Now(); now.Before(q.tuned.Load().deadline(m)) && !e.Held {
+	// What the clock's own jump brought over its time gets one more try.
+	now := q.now()
+	if (now.Before(q.tuned.Load().deadline(m)) || q.clock.leaped(r.Due)) && !e.Held {
 		if q.park(ctx, r, trial{message: m, envelope: *e, now: now.UTC()}, landing) {
 			return
 		}
@@ -160,7 +162,7 @@ func (q *Queue) carry(ctx context.Context, c Courier, r *Row, f *flight) {
 			Message: *m, Envelope: *e, Until: r.Until, body: q.opener(m.ID, body),
 		})
 	}
-	landing(ctx, r, trial{message: m, envelope: *e, report: rep, now: time.Now().UTC(), jitter: rand.Float64()})
+	landing(ctx, r, trial{message: m, envelope: *e, report: rep, now: q.now().UTC(), jitter: rand.Float64()})
 }
 
 // recall reads a claimed row. One that came without data, because it was still kept in

@@ -108,7 +108,7 @@ func (q *Queue) loadSuspensions(ctx context.Context) error {
 
 // Suspensions are those that are in force, by target.
 func (q *Queue) Suspensions() []Suspension {
-	now := time.Now()
+	now := q.now()
 	list := slices.Clone(q.halt.Load().List)
 	return slices.DeleteFunc(list, func(s Suspension) bool { return !s.holds(now) })
 }
@@ -118,7 +118,7 @@ func (q *Queue) Suspensions() []Suspension {
 // and in the journal. It returns the suspension as it is in force. A target or time that cannot
 // be meant is a *FilterError.
 func (q *Queue) Suspend(ctx context.Context, s Suspension) (Suspension, error) {
-	now := time.Now().UTC()
+	now := q.now().UTC()
 	if s.Target != Everything {
 		target, err := parsePattern("domain", s.Target)
 		if err != nil {
@@ -173,7 +173,7 @@ func (q *Queue) Resume(ctx context.Context, target, by string) ([]Suspension, er
 	}
 	q.halting.Lock()
 	defer q.halting.Unlock()
-	now := time.Now()
+	now := q.now()
 	next := &suspended{Stale: true}
 	var ended []Suspension
 	for _, s := range q.halt.Load().List {
@@ -306,11 +306,11 @@ func (q *Queue) tend(ctx context.Context) (wait time.Duration, err error) {
 		}
 	}
 	next := time.Time{}
-	if s.all(time.Now()) != nil {
+	if s.all(q.now()) != nil {
 		if next, err = q.expireAll(ctx); err != nil {
 			return 0, err
 		}
-		now := time.Now()
+		now := q.now()
 		if next = earlier(next, now.Add(sweepEvery)); next.Before(now.Add(sweepPause)) {
 			next = now.Add(sweepPause)
 		}
@@ -331,7 +331,7 @@ func (q *Queue) tend(ctx context.Context) (wait time.Duration, err error) {
 func (q *Queue) endSuspensions(ctx context.Context) error {
 	q.halting.Lock()
 	defer q.halting.Unlock()
-	now, old := time.Now(), q.halt.Load()
+	now, old := q.now(), q.halt.Load()
 	next := &suspended{Stale: old.Stale}
 	for _, s := range old.List {
 		if s.holds(now) {
@@ -366,7 +366,7 @@ func (q *Queue) unpark(ctx context.Context, s *suspended) error {
 				return ctx.Err() // one that cannot be read is found when it is due
 			}
 			due := e.Suspended
-			if over := s.over(e.Lane, time.Now()); over != nil {
+			if over := s.over(e.Lane, q.now()); over != nil {
 				due = o.parkedUntil(over, m, e)
 			} else {
 				e.Suspended = time.Time{}
@@ -423,7 +423,7 @@ func (q *Queue) rewrite(ctx context.Context, rows []Row) error {
 // expireAll gives up what is over while everything is suspended, when nothing is claimed.
 // It returns when the next envelope will be over, of those that are there.
 func (q *Queue) expireAll(ctx context.Context) (next time.Time, err error) {
-	o, now := q.tuned.Load(), time.Now()
+	o, now := q.tuned.Load(), q.now()
 	next = now.Add(sweepEvery)
 	err = q.each(ctx, &matcher{now: now}, func(r *Row, e *Entry) error {
 		if e.State != RowWaiting && e.State != RowHeld {

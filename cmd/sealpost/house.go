@@ -83,6 +83,7 @@ func openHouse(cfg *config.Config, s seams) (h *house, err error) {
 		return nil, err
 	}
 	h.space = newSpace(cfg)
+	h.space.spent = h.disk.Full
 	if err = h.openDelivery(cfg, s); err != nil {
 		return nil, err
 	}

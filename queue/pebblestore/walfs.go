@@ -17,8 +17,12 @@ type walFS struct {
 
 // check ends the process when an operation on the log failed.
 func (w walFS) check(what, name string, err error) {
-	if err != nil {
-		w.log.Fatalf("%s %s: %v", what, filepath.Base(name), err)
+	switch {
+	case err == nil:
+	case isFull(err):
+		w.log.Fatalf("%s %s: %v: free some space on the disk of the data directory, then start again", what, filepath.Base(name), err)
+	default:
+		w.log.Fatalf("%s %s: %v: look after the disk of the data directory (the kernel's log tells more), then start again", what, filepath.Base(name), err)
 	}
 }
 
