@@ -143,7 +143,7 @@ type attemptWords struct {
 // wants reports whether an entry may have lines for the audit.
 func (a *auditor) wants(e *JournalEntry) bool {
 	switch {
-	case e.Kind == EntryAccepted, // its recipients only stand there
+	case e.About() == EntryAccepted, // its recipients only stand there
 		!a.Since.IsZero() && e.At.Before(a.Since),
 		!a.Until.IsZero() && !e.At.Before(a.Until),
 		a.Domain != "" && !e.Domain.Within(a.Domain),
@@ -167,7 +167,7 @@ func (a *auditor) lines(e *JournalEntry, fn func(AuditLine) error) error {
 	for i := range e.Recipients {
 		r := &e.Recipients[i]
 		outcome := r.State.String()
-		if r.State == Pending && e.Kind == EntrySettled {
+		if r.State == Pending && e.About() == EntrySettled {
 			outcome = DeferredNow.String()
 		}
 		if !slices.Contains(a.Outcomes, outcome) ||
@@ -192,8 +192,8 @@ func (a *auditor) lines(e *JournalEntry, fn func(AuditLine) error) error {
 const auditSlack = time.Hour
 
 // Audit calls fn for each recipient that matches, in the order of the journal, until fn fails
-// (ErrStop counts as nil). Memory does not grow with the journal. What was erased does not
-// come. A bad filter is a *FilterError.
+// (ErrStop counts as nil). Memory does not grow with the journal. A person who was erased
+// comes without a name. A bad filter is a *FilterError.
 func Audit(ctx context.Context, s Store, f AuditFilter, fn func(AuditLine) error) error {
 	a, err := f.compile()
 	if err != nil {

@@ -80,6 +80,14 @@ type JournalRecipient struct {
 	Status  string         `json:"status,omitempty"`
 }
 
+// About is the kind of what an entry tells: that of the entry which it stands for, if it does.
+func (j *JournalEntry) About() EntryKind {
+	if j.Kind == EntryErased && j.Was != "" {
+		return j.Was
+	}
+	return j.Kind
+}
+
 // newEntry begins an entry about a message.
 func newEntry(k EntryKind, m *Message, now time.Time) JournalEntry {
 	return JournalEntry{

@@ -40,7 +40,7 @@ Everything for one recipient's domain in November, for a spreadsheet:
 
     sealpost audit --domain shop.example --since 2026-11-01 --until 2026-12-01 --outcome all --format csv
 
-Each recipient has exactly one line that is delivered, bounced, expired or dropped; deferred is a line for each try that came to nothing. What was erased does not come.`
+Each recipient has exactly one line that is delivered, bounced, expired or dropped; deferred is a line for each try that came to nothing. A person who was erased comes without a name.`
 }
 
 // auditFilter says about whom and what.
