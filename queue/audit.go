@@ -140,10 +140,19 @@ type attemptWords struct {
 	Rule   string       `json:"rule"`
 }
 
+// was is the entry's kind, or of one that was erased the kind that it had: who counts
+// the past takes it for that.
+func (j *JournalEntry) was() EntryKind {
+	if j.Kind == EntryErased {
+		return j.Was
+	}
+	return j.Kind
+}
+
 // wants reports whether an entry may have lines for the audit.
 func (a *auditor) wants(e *JournalEntry) bool {
 	switch {
-	case e.Kind == EntryAccepted, // its recipients only stand there
+	case e.was() == EntryAccepted, // its recipients only stand there
 		!a.Since.IsZero() && e.At.Before(a.Since),
 		!a.Until.IsZero() && !e.At.Before(a.Until),
 		a.Domain != "" && !e.Domain.Within(a.Domain),
@@ -167,7 +176,7 @@ func (a *auditor) lines(e *JournalEntry, fn func(AuditLine) error) error {
 	for i := range e.Recipients {
 		r := &e.Recipients[i]
 		outcome := r.State.String()
-		if r.State == Pending && e.Kind == EntrySettled {
+		if r.State == Pending && e.was() == EntrySettled {
 			outcome = DeferredNow.String()
 		}
 		if !slices.Contains(a.Outcomes, outcome) ||
@@ -192,8 +201,8 @@ func (a *auditor) lines(e *JournalEntry, fn func(AuditLine) error) error {
 const auditSlack = time.Hour
 
 // Audit calls fn for each recipient that matches, in the order of the journal, until fn fails
-// (ErrStop counts as nil). Memory does not grow with the journal. What was erased does not
-// come. A bad filter is a *FilterError.
+// (ErrStop counts as nil). Memory does not grow with the journal. What was erased comes at the
+// place of its stand-in, and names nobody. A bad filter is a *FilterError.
 func Audit(ctx context.Context, s Store, f AuditFilter, fn func(AuditLine) error) error {
 	a, err := f.compile()
 	if err != nil {
