@@ -192,8 +192,8 @@ func (a *auditor) lines(e *JournalEntry, fn func(AuditLine) error) error {
 const auditSlack = time.Hour
 
 // Audit calls fn for each recipient that matches, in the order of the journal, until fn fails
-// (ErrStop counts as nil). Memory does not grow with the journal. A person who was erased
-// comes without a name. A bad filter is a *FilterError.
+// (ErrStop counts as nil). Memory does not grow with the journal. What was erased comes at the
+// place of its stand-in, and names nobody. A bad filter is a *FilterError.
 func Audit(ctx context.Context, s Store, f AuditFilter, fn func(AuditLine) error) error {
 	a, err := f.compile()
 	if err != nil {

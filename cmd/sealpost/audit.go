@@ -29,7 +29,7 @@ type auditCmd struct {
 
 // Help is the long text.
 func (c *auditCmd) Help() string {
-	return `The journal keeps what became of every recipient for queue.journal_retention (and below queue.journal_max_size). The running relay is asked; when none runs, its data directory is read. Who asks for addresses reads personal data: the relay writes the question into its log.
+	return `The journal keeps what became of every recipient for queue.journal_retention (and below queue.journal_max_size). The running relay is asked; when none runs, its data directory is read. Who asks for addresses reads personal data: the question goes into the journal (by whom, how many lines; no address).
 
 What went out weaker than authenticated in the last week:
 
@@ -40,7 +40,7 @@ Everything for one recipient's domain in November, for a spreadsheet:
 
     sealpost audit --domain shop.example --since 2026-11-01 --until 2026-12-01 --outcome all --format csv
 
-Each recipient has exactly one line that is delivered, bounced, expired or dropped; deferred is a line for each try that came to nothing. A person who was erased comes without a name.`
+Each recipient has exactly one line that is delivered, bounced, expired or dropped; deferred is a line for each try that came to nothing. What was erased has lines without addresses.`
 }
 
 // auditFilter says about whom and what.
@@ -157,7 +157,7 @@ func (c *auditListCmd) Run(ctx context.Context, s streams, parent *auditCmd) err
 			fmt.Fprintf(s.out, "%-19s %-9s %-9s %-32s %-28s %-11s %-14s %s\n", "TIME", "OUTCOME", "LEVEL", "RECIPIENT", "HOST OR REASON", "WANTED BY", "CREDENTIAL", "ENVELOPE")
 		}
 		_, err := fmt.Fprintf(s.out, "%-19s %-9s %-9s %-32s %-28s %-11s %-14s %s\n", l.At.Local().Format(time.DateTime), l.Outcome,
-			levelWord(l.Level), l.Recipient, hostOrReason(&l), basisWord(l.Basis), orDash(l.Credential), l.Envelope)
+			levelWord(l.Level), orDash(l.Recipient.String()), hostOrReason(&l), basisWord(l.Basis), orDash(l.Credential), l.Envelope)
 		return err
 	})
 	if err == nil && n == 0 {

@@ -41,8 +41,23 @@ func (s *Server) audit(w http.ResponseWriter, r *http.Request) {
 	}
 	out, n := newStream(w), 0
 	err = auditor.Audit(r.Context(), f, func(l queue.AuditLine) error { n++; return out.write(l) })
-	s.log.Info("audit: operator's question", "lines", n)
+	s.log.Info("audit: operator's question", "by", by(r), "lines", n)
+	// Reading addresses is worth an entry: by whom, how many, about what as far as it is no address.
+	note := queue.OperatorAction{Verb: "audit", By: by(r), Target: auditTarget(f), Done: n}
+	if err != nil {
+		note.Failed = "not to the end"
+	}
+	if e := s.o.Queue.Note(context.WithoutCancel(r.Context()), note); e != nil {
+		s.log.Error("audit: the journal could not be written", "error", e)
+	}
 	s.end(w, r, out, err)
+}
+
+// auditTarget is what an audit was about, without addresses: the journal keeps it when a
+// person is erased.
+func auditTarget(f queue.AuditFilter) string {
+	f.Sender, f.Recipient = "", ""
+	return strings.ReplaceAll(auditQuery(&f).Encode(), "&", " ")
 }
 
 // parseAudit reads a filter from a query.
