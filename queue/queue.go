@@ -212,7 +212,7 @@ func (q *Queue) insertion(d *Draft) (*Insertion, *Message, int, error) {
 			all = append(all, JournalRecipient{Number: len(all), Address: r.Address})
 		}
 	}
-	body := &copier{r: d.Body}
+	body := &copier{r: d.Body, large: !q.hot.open()}
 	in.Body = body
 	in.Finish = func(size int64) (record, entry []byte, err error) {
 		m.Size, m.AcceptedAt = size, q.now().UTC()
