@@ -67,7 +67,7 @@ func throttling() []signRow {
 		"concurrent connections", "simultaneous connections", "maximum number of connections", "too many open", "connections from your", "max connections"}
 	rate := []string{"rate limit", "ratelimit", "rate-limit", "throttl", "too many messages", "too many mails", "too many emails", "too fast", "slow down",
 		"unusual rate", "sending rate", "message rate", "mail rate", "too much mail", "messages per", "quota of messages", "temporarily deferred due to user complaints",
-		"exceeded the limit of messages", "server busy", "message volume", "volume of email"}
+		"exceeded the limit of messages", "message volume", "volume of email"}
 	return []signRow{
 		{"", "4.1.", nil, afterwards, SignNone},
 		{"", "4.2.", nil, afterwards, SignNone},
