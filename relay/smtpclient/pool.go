@@ -24,7 +24,7 @@ type Pool struct {
 	mu     sync.Mutex
 	closed bool
 	hosts  map[relay.Place]*host // who share their limits are one host here
-	idle   list.List // of *conn, the longest idle first
+	idle   list.List             // of *conn, the longest idle first
 }
 
 var _ relay.Opener = (*Pool)(nil)
