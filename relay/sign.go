@@ -76,7 +76,7 @@ func throttling() []signRow {
 		{"", "", rate, afterwards, SignRate},
 		{"", "", greyWords(), afterwards, SignNone},
 		{"", "4.7.28", nil, afterwards, SignRate},
-		{"45", "4.7.", nil, atSender, SignRate},
+		{"4", "4.7.", nil, atSender, SignRate},
 		{"421", "4.7.", nil, afterwards, SignRate},
 		{"", "4.4.5", nil, afterwards, SignBusy},
 		{"", "4.3.1", nil, atSender, SignBusy},
