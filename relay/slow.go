@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
@@ -86,4 +87,26 @@ func (t *trip) hint() (d time.Duration) {
 		}
 	}
 	return d
+}
+
+// ThrottledAt is how a host of a plan stands.
+type ThrottledAt struct {
+	Host policy.Domain  `json:"host"`
+	Addr netip.AddrPort `json:"addr"`
+	Throttled
+}
+
+// throttled lists the addresses of a plan that get less than the operator allows.
+func (c *Courier) throttled(p *policy.Plan) (list []ThrottledAt) {
+	if c.o.Throttle == nil {
+		return nil
+	}
+	for i := range p.Targets {
+		for _, a := range p.Targets[i].Addrs {
+			if d, ok := c.o.Throttle.At(p.Targets[i].Host, a, time.Now()); ok {
+				list = append(list, ThrottledAt{p.Targets[i].Host, a, d})
+			}
+		}
+	}
+	return list
 }

@@ -210,6 +210,7 @@ func (t *Throttle) drop(s *standing) {
 // Throttled describes a place that gets less than the operator allows.
 type Throttled struct {
 	Place       string    `json:"place"` // a provider's name, or an address and port
+	Provider    bool      `json:"provider,omitempty"`
 	Connections int       `json:"connections"`
 	Rate        float64   `json:"rate,omitempty"` // messages a second; 0: no limit
 	Until       time.Time `json:"until,omitzero"` // it rests until then
@@ -240,7 +241,7 @@ func (t *Throttle) Throttled(now time.Time) []Throttled {
 }
 
 func (s *standing) describe(c ceiling, now time.Time) Throttled {
-	d := Throttled{Place: s.place.Provider, Connections: s.connections(c), Rate: s.pace(c), Signs: s.strikes}
+	d := Throttled{Place: s.place.Provider, Provider: s.place.Provider != "", Connections: s.connections(c), Rate: s.pace(c), Signs: s.strikes}
 	if d.Place == "" {
 		d.Place = s.place.Addr.String()
 	}

@@ -290,6 +290,7 @@ func (t *trip) end(f *policy.Failure) queue.Report {
 		report.RetryAfter = outageRetry
 	case t.burnsNone():
 		report.Free, report.RetryAfter, report.Rest = true, max(t.rest, time.Second), t.rest
+		t.attempt.Throttled = time.Now().Add(report.RetryAfter)
 	default:
 		report.Hint = t.hint()
 	}
