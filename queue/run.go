@@ -225,7 +225,7 @@ func (q *Queue) commit(ctx context.Context, r *Row, t *trial, s *settlement) err
 	if err != nil {
 		return err
 	}
-	next.Group, next.Fence = r.Group, r.Fence
+	next.Group, next.Fence, next.Rest = r.Group, r.Fence, s.rest
 	q.hot.drop(rowKey{r.Message, r.Number}) // before it can be claimed as it will be
 	if s.done {
 		change.Remove = []Row{next}
