@@ -122,12 +122,28 @@ func deliveryTable() table {
 		key[Delivery, bool]{"ca_file_only", boolean(), func(d *Delivery) *bool { return &d.CAFileOnly }, false,
 			"Whether `ca_file` takes the place of the system's roots."},
 		key[Delivery, int]{"connections_per_host", count(1, 10_000), func(d *Delivery) *int { return &d.ConnectionsPerHost }, 20,
-			"Most connections to one host at once."},
+			"Most connections at once to one host, that is to one address, or to a provider."},
 		key[Delivery, int]{"messages_per_connection", count(1, 1_000_000), func(d *Delivery) *int { return &d.MessagesPerConnection }, 100,
 			"Most messages over one connection."},
+		key[Delivery, Rate]{"rate_per_host", rate(), func(d *Delivery) *Rate { return &d.RatePerHost }, Rate{},
+			"Most messages in a time to one host, as in \"20/s\". \"\": no limit but what the host itself makes known."},
 		key[Delivery, string]{"relay_host", hostPort(), func(d *Delivery) *string { return &d.RelayHost }, "",
 			"Host and port that takes all mail in place of the mail exchangers."},
-	}).with(timeoutsTable())
+	}).with(timeoutsTable(), providerTable())
+}
+
+func providerTable() table {
+	return several("provider", "Hosts that share their limits whatever their names and addresses. The first that names a host is taken.",
+		func(d *Delivery) *[]Provider { return &d.Providers }, []field{
+			key[Provider, []string]{"match", list(domainPattern()), func(p *Provider) *[]string { return &p.Match }, nil,
+				"MX hosts, as in \".google.com\" (all below it) or \"mx.example.net\"."},
+			key[Provider, int]{"connections", count(0, 10_000), func(p *Provider) *int { return &p.Connections }, 0,
+				"Most connections to all of them together. 0: connections_per_host."},
+			key[Provider, int]{"messages_per_connection", count(0, 1_000_000), func(p *Provider) *int { return &p.MessagesPerConnection }, 0,
+				"Most messages over one connection. 0: as for every host."},
+			key[Provider, Rate]{"rate", rate(), func(p *Provider) *Rate { return &p.Rate }, Rate{},
+				"Most messages in a time to all of them together. \"\": as for every host."},
+		})
 }
 
 func timeoutsTable() table {

@@ -148,6 +148,7 @@ func (e *Envelope) appendJSON(b []byte) ([]byte, error) {
 	f.time("due", e.Due)
 	f.flag("held", e.Held)
 	f.flag("warned", e.Warned)
+	f.flag("hinted", e.Hinted)
 	f.moment("suspended", e.Suspended)
 	f.end()
 	return f, nil

@@ -241,7 +241,7 @@ func (q *Queue) commit(ctx context.Context, r *Row, t *trial, s *settlement) err
 		if err != nil {
 			return err
 		}
-		next.Group, next.Fence = r.Group, r.Fence
+		next.Group, next.Fence, next.Rest = r.Group, r.Fence, s.rest
 		change.Update = []Row{next}
 	}
 	notices := q.compose(ctx, s)

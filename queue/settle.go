@@ -9,7 +9,7 @@ import (
 
 // Bounds of the delays between tries.
 const (
-	minHint = time.Second // of Report.RetryAfter
+	minHint = time.Second // of Report.RetryAfter and Report.Hint
 	maxHint = time.Hour
 	// uncertainWait: the host may still be working on the message (RFC 1047). An
 	// operator whose schedule never waits as long is taken at his word.
@@ -33,6 +33,7 @@ type settlement struct {
 	envelope Envelope
 	done     bool      // no recipient is pending: the row goes
 	due      time.Time // when the row is claimed next
+	rest     time.Time // until when its lane rests
 	changed  []Outcome // one for each recipient whose state or last outcome changed
 	notices  []Notice  // without Original
 	entry    JournalEntry
@@ -55,6 +56,9 @@ func (o *Options) settle(t trial) settlement {
 		s.changed, uncertain = record(e, t.report, t.now)
 		if !t.report.Free {
 			e.Tries++
+		}
+		if t.report.Rest > 0 {
+			s.rest = t.now.Add(min(t.report.Rest, longRest))
 		}
 	}
 	switch {
@@ -83,6 +87,7 @@ func (o *Options) settle(t trial) settlement {
 		}
 	default:
 		s.due = earlier(t.now.Add(o.delay(t, e.Tries, uncertain)), deadline)
+		e.Hinted = e.Hinted || t.report != nil && t.report.Hint > 0
 	}
 	s.notify(o, t)
 	if s.parked {
@@ -189,7 +194,7 @@ func tells(f *policy.Failure) bool {
 		return false
 	}
 	switch f.Reason {
-	case policy.ReasonUnset, policy.Internal, policy.Interrupted, policy.Expired:
+	case policy.ReasonUnset, policy.Internal, policy.Interrupted, policy.Expired, policy.HostThrottled:
 		return false
 	}
 	return true
@@ -222,8 +227,12 @@ func (s *settlement) finish(state RecipientState, now time.Time) {
 // the schedule is dense at first, because greylisting hosts want to see us soon.
 func (o *Options) delay(t trial, tries int, uncertain bool) time.Duration {
 	d := o.Schedule[min(max(tries, 1), len(o.Schedule))-1]
-	if t.report != nil && t.report.RetryAfter > 0 {
+	switch {
+	case t.report == nil:
+	case t.report.RetryAfter > 0:
 		d = min(max(t.report.RetryAfter, minHint), maxHint)
+	case t.report.Hint > 0 && !t.envelope.Hinted:
+		d = min(max(t.report.Hint, minHint), maxHint)
 	}
 	if uncertain {
 		d = max(d, min(uncertainWait, slices.Max(o.Schedule)))

@@ -40,6 +40,7 @@ func (h *house) reload(cfg *config.Config) {
 	}
 	kept := keepRestart(old, cfg)
 	h.setRules(kept)
+	h.throttle.Retune(throttleLimits(&cfg.Delivery))
 	h.space.setMinimum(cfg.Queue.MinFree)
 	h.dock.Reload()
 	if old.Delivery.Paused != cfg.Delivery.Paused {
@@ -81,6 +82,7 @@ func restartKeys() map[string]func(*config.Config) any {
 		"delivery": func(c *config.Config) any {
 			d := c.Delivery
 			d.Paused = false
+			d.ConnectionsPerHost, d.MessagesPerConnection, d.RatePerHost, d.Providers = 0, 0, config.Rate{}, nil
 			return d
 		},
 		"queue": func(c *config.Config) any {
@@ -110,10 +112,12 @@ func needRestart(old, next *config.Config) []string {
 // they really are: the next reload is compared with what runs.
 func keepRestart(old, next *config.Config) *config.Config {
 	c := *next
-	paused, free := next.Delivery.Paused, next.Queue.MinFree
+	free, d := next.Queue.MinFree, old.Delivery
+	d.Paused, d.ConnectionsPerHost, d.MessagesPerConnection = next.Delivery.Paused, next.Delivery.ConnectionsPerHost, next.Delivery.MessagesPerConnection
+	d.RatePerHost, d.Providers = next.Delivery.RatePerHost, next.Delivery.Providers
 	c.Server.DataDir, c.Server.Hostname = old.Server.DataDir, old.Server.Hostname
-	c.Submission, c.HTTP, c.DNS, c.Delivery, c.Queue = old.Submission, old.HTTP, old.DNS, old.Delivery, old.Queue
-	c.Delivery.Paused, c.Queue.MinFree = paused, free
+	c.Submission, c.HTTP, c.DNS, c.Delivery, c.Queue = old.Submission, old.HTTP, old.DNS, d, old.Queue
+	c.Queue.MinFree = free
 	c.Policy.Ruleset.DANE, c.Policy.Ruleset.MTASTS = old.Policy.Ruleset.DANE, old.Policy.Ruleset.MTASTS
 	return &c
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/sealpost/sealpost/policy/dnssec"
 	"github.com/sealpost/sealpost/policy/mtasts"
 	"github.com/sealpost/sealpost/queue"
+	"github.com/sealpost/sealpost/relay"
 	"github.com/sealpost/sealpost/relay/metrics"
 	"github.com/sealpost/sealpost/relay/smtpclient"
 	"github.com/sealpost/sealpost/relay/submission"
@@ -34,10 +35,14 @@ func metricsOptions(cfg *config.Config, log *slog.Logger) metrics.Options {
 
 // retryOptions are those of the queue that a reload can change.
 func retryOptions(cfg *config.Config) queue.Options {
-	return queue.Options{
+	o := queue.Options{
 		Schedule: cfg.Retry.Schedule, GiveUp: cfg.Retry.GiveUp, WarnAfter: cfg.Retry.WarnAfter,
 		PerLane: cfg.Delivery.ConnectionsPerHost,
 	}
+	for i := range cfg.Delivery.Providers { // a lane may be for a provider that gets more
+		o.PerLane = max(o.PerLane, cfg.Delivery.Providers[i].Connections)
+	}
+	return o
 }
 
 func resolverOptions(cfg *config.Config) dnssec.Options {
@@ -96,6 +101,17 @@ func clientOptions(cfg *config.Config) (smtpclient.Options, error) {
 		BindIPv4: d.BindIPv4, BindIPv6: d.BindIPv6,
 		ConnectionsPerHost: d.ConnectionsPerHost, MessagesPerConnection: d.MessagesPerConnection,
 	}, err
+}
+
+// throttleLimits are the limits on hosts and providers, which a reload can change.
+func throttleLimits(d *config.Delivery) relay.Limits {
+	l := relay.Limits{Connections: d.ConnectionsPerHost, Messages: d.MessagesPerConnection, Rate: d.RatePerHost.PerSecond()}
+	for _, p := range d.Providers {
+		l.Providers = append(l.Providers, relay.Provider{
+			Match: p.Match, Connections: p.Connections, Messages: p.MessagesPerConnection, Rate: p.Rate.PerSecond(),
+		})
+	}
+	return l
 }
 
 // trustedRoots are the WebPKI roots: the system's, with delivery.ca_file added or

@@ -52,7 +52,8 @@ type Metrics struct {
 	missed                                      prometheus.Counter
 	deliveryTime, attemptTime                   *grid[prometheus.Observer]
 
-	dnsTime *grid[prometheus.Observer]
+	dnsTime, throttleWait *grid[prometheus.Observer]
+	throttling            *grid[prometheus.Counter]
 
 	connsOut, connsIn, reload prometheus.Gauge
 	certExpiry                prometheus.Gauge
@@ -98,6 +99,8 @@ func New(o Options) *Metrics {
 	m.attemptTime = m.histograms(rows[nameAttemptTime], []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300})
 	m.dnsQueries = m.counters(rows[nameDNSQueries], nil)
 	m.dnsTime = m.histograms(rows[nameDNSTime], []float64{.0005, .001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10})
+	m.throttling = m.counters(rows[nameThrottling], nil)
+	m.throttleWait = m.histograms(rows[nameThrottleWait], []float64{.01, .05, .25, 1, 2.5, 5, 10, 30, 60, 300, 600})
 	m.connsOut = m.gauge(rows[nameConnsOut])
 	m.connsIn = m.gauge(rows[nameConnsIn])
 	m.reload = m.gauge(rows[nameReload])

@@ -33,6 +33,9 @@ const (
 	nameConnsOut      = "smtp_connections"
 	nameReused        = "smtp_connections_reused_total"
 	nameOpenFailures  = "open_failures_total"
+	nameThrottled     = "throttled_hosts"
+	nameThrottling    = "throttle_events_total"
+	nameThrottleWait  = "throttle_wait_seconds"
 	nameConnsIn       = "submission_connections"
 	nameHandshakes    = "submission_handshake_failures_total"
 	nameAuth          = "auth_attempts_total"
@@ -87,6 +90,9 @@ func table(l Labels) []row {
 		{nameConnsOut, "gauge", nil, "Open connections to mail exchangers, idle ones in the pool included."},
 		{nameReused, "counter", nil, "Sessions taken from the pool instead of opened."},
 		{nameOpenFailures, "counter", []axis{allReasons()}, "Sessions with mail exchangers that could not be opened."},
+		{nameThrottled, "gauge", nil, "Hosts (addresses, or configured providers) that get less now than the configuration allows, because they asked for it or could not be reached."},
+		{nameThrottling, "counter", []axis{throttleKinds()}, "Replies by which hosts ask for less: busy (no room for anybody), connections (too many of ours), rate (too many messages of ours)."},
+		{nameThrottleWait, "histogram", nil, "Time that a message waited for its turn at a host, or was sent back to the queue for."},
 		{nameConnsIn, "gauge", nil, "Open connections of submitting clients."},
 		{nameHandshakes, "counter", nil, "TLS handshakes of submitting clients that failed."},
 		{nameAuth, "counter", []axis{closed("mechanism", l.Mechanisms...), closed("result", l.AuthResults...)}, "Authentication attempts of submitting clients."},

@@ -72,6 +72,7 @@ type Sources struct {
 	DNSSEC       func() bool          // answers can be believed
 	Outage       func() bool          // the resolver is down
 	Holds        func() int           // downgrade holds that run
+	Throttled    func() int           // hosts that get less than the configuration allows
 	KeysOverdue  func() time.Duration // how late the destruction of keys is
 	Suspensions  func() int           // suspensions in force
 }
@@ -87,7 +88,7 @@ type scrape struct {
 
 func newScrape(m *Metrics, rows map[string]row) *scrape {
 	s := &scrape{m: m, descs: map[string]*prometheus.Desc{}}
-	for _, name := range []string{nameDNSSEC, nameQueueMessages, nameQueueBytes, nameQueueOldest, nameStorageFree, nameIntakePaused, nameHolds, nameOutage, nameKeysOverdue, nameSuspensions} {
+	for _, name := range []string{nameDNSSEC, nameQueueMessages, nameQueueBytes, nameQueueOldest, nameStorageFree, nameIntakePaused, nameHolds, nameOutage, nameKeysOverdue, nameSuspensions, nameThrottled} {
 		s.descs[name] = prometheus.NewDesc(prefix+name, rows[name].help, labelNames(rows[name]), nil)
 	}
 	return s
@@ -120,6 +121,7 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	emit(nameDNSSEC, truth(ask(s.m, src.DNSSEC)))
 	emit(nameOutage, truth(ask(s.m, src.Outage)))
 	emit(nameHolds, float64(ask(s.m, src.Holds)))
+	emit(nameThrottled, float64(ask(s.m, src.Throttled)))
 	emit(nameKeysOverdue, ask(s.m, src.KeysOverdue).Seconds())
 	emit(nameSuspensions, float64(ask(s.m, src.Suspensions)))
 }

@@ -23,13 +23,13 @@ type Pool struct {
 
 	mu     sync.Mutex
 	closed bool
-	hosts  map[hostKey]*host
-	idle   list.List // of *conn, the longest idle first
+	hosts  map[relay.Place]*host // who share their limits are one host here
+	idle   list.List             // of *conn, the longest idle first
 }
 
 var _ relay.Opener = (*Pool)(nil)
 
-// hostKey is what the limit on connections is about.
+// hostKey names a host at an address.
 type hostKey struct {
 	host policy.Domain
 	addr netip.AddrPort
@@ -40,11 +40,12 @@ type hostKey struct {
 // judged again for each use.
 type key struct {
 	hostKey
+	place    relay.Place // who shares its limits
 	rung     policy.Rung
 	identity string // SNI, TLSA records, reference names
 }
 
-// host is the connections to one host and address.
+// host is the connections to one place.
 type host struct {
 	open    int // connections that stand or are being made
 	idle    []*conn
@@ -65,7 +66,7 @@ func New(o Options) *Pool {
 		profiles: newProfiles(o.Roots),
 		quirks:   quirks{seen: map[hostKey]quirk{}},
 		buffers:  sync.Pool{New: func() any { return new([flightSize]byte) }},
-		hosts:    map[hostKey]*host{},
+		hosts:    map[relay.Place]*host{},
 	}
 }
 
@@ -99,6 +100,7 @@ func keyOf(s policy.Step) key {
 // evidence of a session from the pool is measured anew against this step.
 func (p *Pool) Open(ctx context.Context, s policy.Step) (relay.Session, policy.Evidence, *policy.Failure) {
 	k := keyOf(s)
+	k.place = p.o.Limits.Place(k.host, k.addr)
 	for {
 		c, f := p.acquire(ctx, s, k)
 		switch {
@@ -120,7 +122,7 @@ func (p *Pool) Open(ctx context.Context, s policy.Step) (relay.Session, policy.E
 func (p *Pool) openNew(ctx context.Context, s policy.Step, k key) (relay.Session, policy.Evidence, *policy.Failure) {
 	c, e, f := p.dial(ctx, s, k)
 	if f != nil {
-		p.free(k.hostKey)
+		p.free(k)
 		return nil, e, f
 	}
 	return &session{p: p, c: c, step: s, evidence: e}, e, nil
@@ -133,17 +135,17 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 		p.mu.Unlock()
 		return nil, p.failed(s, policy.Interrupted, "")
 	}
-	h := p.hosts[k.hostKey]
+	h := p.hosts[k.place]
 	if h == nil {
 		h = &host{}
-		p.hosts[k.hostKey] = h
+		p.hosts[k.place] = h
 	}
 	if c := h.find(k); c != nil {
 		p.unpark(h, c)
 		p.mu.Unlock()
 		return c, nil
 	}
-	if h.open < p.o.ConnectionsPerHost {
+	if h.open < p.o.Limits.Connections(k.place) {
 		h.open++
 		p.mu.Unlock()
 		return nil, nil
@@ -168,14 +170,14 @@ func (p *Pool) await(ctx context.Context, s policy.Step, w *waiter) (*conn, *pol
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
-	h := p.hosts[w.key.hostKey]
+	h := p.hosts[w.key.place]
 	queued := h != nil && h.withdraw(w)
 	p.mu.Unlock()
 	if !queued { // it came at the same moment: pass it on
 		if c := <-w.given; c != nil {
 			p.release(c)
 		} else {
-			p.free(w.key.hostKey)
+			p.free(w.key)
 		}
 	}
 	return nil, p.failed(s, policy.Interrupted, "no connection to the host became free in time")
@@ -218,11 +220,14 @@ func (p *Pool) unpark(h *host, c *conn) {
 func (p *Pool) release(c *conn) {
 	var gone []*conn
 	p.mu.Lock()
-	h := p.hosts[c.key.hostKey]
+	h := p.hosts[c.key.place]
 	switch {
 	case p.closed || !c.fit(p.o):
 		gone = append(gone, c)
-		p.vacate(c.key.hostKey)
+		p.vacate(c.key.place)
+	case h.open > p.o.Limits.Connections(c.key.place): // the limit was lowered
+		gone = append(gone, c)
+		p.vacate(c.key.place)
 	case len(h.waiters) > 0:
 		w := h.next()
 		if w.key == c.key {
@@ -231,11 +236,12 @@ func (p *Pool) release(c *conn) {
 			gone = append(gone, c)
 			w.given <- nil
 		}
+		p.grow(h, c.key.place)
 	default:
 		if p.idle.Len() >= p.o.MaxIdle {
 			oldest := p.idle.Front().Value.(*conn)
-			p.unpark(p.hosts[oldest.key.hostKey], oldest)
-			p.vacate(oldest.key.hostKey)
+			p.unpark(p.hosts[oldest.key.place], oldest)
+			p.vacate(oldest.key.place)
 			gone = append(gone, oldest)
 		}
 		p.park(h, c)
@@ -270,8 +276,8 @@ func (p *Pool) expire(c *conn) {
 	// A timer that fired while the connection was taken and put back is too early.
 	due := c.element != nil && time.Since(c.since) >= p.o.IdleTime
 	if due {
-		p.unpark(p.hosts[c.key.hostKey], c)
-		p.vacate(c.key.hostKey)
+		p.unpark(p.hosts[c.key.place], c)
+		p.vacate(c.key.place)
 	}
 	p.mu.Unlock()
 	if due {
@@ -279,31 +285,36 @@ func (p *Pool) expire(c *conn) {
 	}
 }
 
-// vacate gives up one slot of a host, to a waiter where there is one. The lock
-// is held.
-func (p *Pool) vacate(k hostKey) {
-	h := p.hosts[k]
-	if len(h.waiters) > 0 {
-		h.next().given <- nil
-		return
-	}
+// vacate gives up one slot of a place, to a waiter where there is one and the limit
+// allows it. The lock is held.
+func (p *Pool) vacate(at relay.Place) {
+	h := p.hosts[at]
 	h.open--
+	p.grow(h, at)
 	if h.open == 0 {
-		delete(p.hosts, k)
+		delete(p.hosts, at)
+	}
+}
+
+// grow gives those who wait the slots that the limit leaves free now. The lock is held.
+func (p *Pool) grow(h *host, at relay.Place) {
+	for len(h.waiters) > 0 && (h.open == 0 || h.open < p.o.Limits.Connections(at)) {
+		h.open++
+		h.next().given <- nil
 	}
 }
 
 // free is vacate for a slot whose connection is gone already.
-func (p *Pool) free(k hostKey) {
+func (p *Pool) free(k key) {
 	p.mu.Lock()
-	p.vacate(k)
+	p.vacate(k.place)
 	p.mu.Unlock()
 }
 
 // discard ends a connection in use, and gives up its slot.
 func (p *Pool) discard(c *conn) {
 	p.hangUp(c)
-	p.free(c.key.hostKey)
+	p.free(c.key)
 }
 
 // hangUp ends a connection, politely where it still hears us.
@@ -320,8 +331,8 @@ func (p *Pool) Close() {
 	p.closed = true
 	for e := p.idle.Front(); e != nil; e = p.idle.Front() {
 		c := e.Value.(*conn)
-		p.unpark(p.hosts[c.key.hostKey], c)
-		p.vacate(c.key.hostKey)
+		p.unpark(p.hosts[c.key.place], c)
+		p.vacate(c.key.place)
 		gone = append(gone, c)
 	}
 	p.mu.Unlock()
@@ -332,6 +343,6 @@ func (p *Pool) Close() {
 
 // fit reports whether another transaction may begin on the connection.
 func (c *conn) fit(o Options) bool {
-	return c.broken == nil && c.r.Buffered() == 0 && c.used < o.MessagesPerConnection &&
+	return c.broken == nil && c.r.Buffered() == 0 && c.used < o.Limits.Messages(c.key.place) &&
 		(c.ext.mailMax == 0 || c.used < c.ext.mailMax) // RFC 9422 MAILMAX
 }

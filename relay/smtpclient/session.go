@@ -60,7 +60,7 @@ func (s *session) replace(ctx context.Context) *policy.Failure {
 	s.c = nil
 	fresh, evidence, f := s.p.dial(ctx, s.step, old.key)
 	if f != nil {
-		s.p.free(old.key.hostKey)
+		s.p.free(old.key)
 		return f
 	}
 	before, _ := s.step.Judge(s.evidence)
