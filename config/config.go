@@ -177,8 +177,18 @@ type Delivery struct {
 	ConnectionsPerHost    int
 	MessagesPerConnection int
 	MessagesInFlight      int
+	RatePerHost           Rate // zero: no limit
+	Providers             []Provider
 	RelayHost             string // host:port; "": deliver by MX
 	Timeouts              Timeouts
+}
+
+// Provider is one [[delivery.provider]]: hosts that share their limits.
+type Provider struct {
+	Match                 []string // names of hosts, or ".name" for all below it
+	Connections           int      // 0: as connections_per_host
+	MessagesPerConnection int      // 0: as messages_per_connection
+	Rate                  Rate     // zero: as rate_per_host
 }
 
 // Timeouts is [delivery.timeouts].
@@ -203,6 +213,7 @@ type Queue struct {
 	Encryption       Encryption
 	MinFree          int64
 	JournalRetention time.Duration
+	JournalMaxSize   int64 // 0: no limit
 }
 
 // StoreKind is where the queue is kept.

@@ -122,14 +122,30 @@ func deliveryTable() table {
 		key[Delivery, bool]{"ca_file_only", boolean(), func(d *Delivery) *bool { return &d.CAFileOnly }, false,
 			"Whether `ca_file` takes the place of the system's roots."},
 		key[Delivery, int]{"connections_per_host", count(1, 10_000), func(d *Delivery) *int { return &d.ConnectionsPerHost }, 20,
-			"Most connections to one host at once."},
+			"Most connections at once to one host, that is to one address, or to a provider."},
 		key[Delivery, int]{"messages_per_connection", count(1, 1_000_000), func(d *Delivery) *int { return &d.MessagesPerConnection }, 100,
 			"Most messages over one connection."},
 		key[Delivery, int]{"messages_in_flight", count(1, 64), func(d *Delivery) *int { return &d.MessagesInFlight }, 8,
 			"Most messages on one connection without their last reply. `1`: one after the other."},
+		key[Delivery, Rate]{"rate_per_host", rate(), func(d *Delivery) *Rate { return &d.RatePerHost }, Rate{},
+			"Most messages in a time to one host, as in \"20/s\". \"\": no limit but what the host itself makes known."},
 		key[Delivery, string]{"relay_host", hostPort(), func(d *Delivery) *string { return &d.RelayHost }, "",
 			"Host and port that takes all mail in place of the mail exchangers."},
-	}).with(timeoutsTable())
+	}).with(timeoutsTable(), providerTable())
+}
+
+func providerTable() table {
+	return several("provider", "Hosts that share their limits whatever their names and addresses. The first that names a host is taken.",
+		func(d *Delivery) *[]Provider { return &d.Providers }, []field{
+			key[Provider, []string]{"match", list(domainPattern()), func(p *Provider) *[]string { return &p.Match }, nil,
+				"MX hosts, as in \".google.com\" (all below it) or \"mx.example.net\"."},
+			key[Provider, int]{"connections", count(0, 10_000), func(p *Provider) *int { return &p.Connections }, 0,
+				"Most connections to all of them together. 0: connections_per_host."},
+			key[Provider, int]{"messages_per_connection", count(0, 1_000_000), func(p *Provider) *int { return &p.MessagesPerConnection }, 0,
+				"Most messages over one connection. 0: as for every host."},
+			key[Provider, Rate]{"rate", rate(), func(p *Provider) *Rate { return &p.Rate }, Rate{},
+				"Most messages in a time to all of them together. \"\": as for every host."},
+		})
 }
 
 func timeoutsTable() table {
@@ -168,6 +184,8 @@ func queueTable() table {
 			"Free disk space below which new mail is put off (452 4.3.1). \"0B\": no limit."},
 		key[Queue, time.Duration]{"journal_retention", duration(time.Second), func(q *Queue) *time.Duration { return &q.JournalRetention }, 30 * 24 * time.Hour,
 			"How long the record of deliveries is kept."},
+		key[Queue, int64]{"journal_max_size", size(0), func(q *Queue) *int64 { return &q.JournalMaxSize }, 0,
+			"Size above which the oldest part of that record goes, whatever its age. \"0B\": no limit."},
 	}).with(
 		one("encryption", "Encryption at rest: see operating.md.", func(q *Queue) *Encryption { return &q.Encryption }, []field{
 			key[Encryption, bool]{"enabled", boolean(), func(e *Encryption) *bool { return &e.Enabled }, true,

@@ -22,6 +22,7 @@ func (s *settler) settle() {
 	s.credentials()
 	s.http()
 	s.delivery()
+	s.providers()
 	s.retry()
 	s.queue()
 	s.policy()
@@ -121,6 +122,26 @@ func (s *settler) delivery() {
 	} else if d.CAFileOnly && s.sound(d, "ca_file", "ca_file_only") {
 		s.wrong(d, "ca_file_only", "delivery.ca_file_only is set, and there is no ca_file",
 			"set ca_file: without any roots nothing can be verified")
+	}
+}
+
+// providers complains of what no host can ever be.
+func (s *settler) providers() {
+	lines := map[string]int{}
+	for i := range s.config.Delivery.Providers {
+		p := &s.config.Delivery.Providers[i]
+		if !s.sound(p, "match") {
+			continue
+		}
+		if len(p.Match) == 0 {
+			s.wrong(p, "match", "the provider names no hosts", `write match = [".google.com"]`)
+		}
+		for _, m := range p.Match {
+			if first, twice := lines[m]; twice {
+				s.wrong(p, "match", fmt.Sprintf("a provider with %q is there already", m), fmt.Sprintf("take it out (the first is in line %d)", first))
+			}
+			lines[m] = s.at(p, "match").line
+		}
 	}
 }
 

@@ -42,6 +42,7 @@ const (
 	EHLOPermanent
 	ProtocolError // replies that are no SMTP, too long, too many
 	BytesInjected // clear-text bytes behind the 220 of STARTTLS
+	HostThrottled // the host, or its provider, limits us: it is not asked before its time
 
 	// TLS trouble: may lower a rung.
 	STARTTLSMissing
@@ -117,6 +118,7 @@ var reasons = [reasonCount]reasonRow{
 	EHLOPermanent:      {"ehlo-permanent", "the host refused our EHLO", "5.3.2", "", false, true},
 	ProtocolError:      {"protocol-error", "the host's replies are not SMTP", "4.5.0", "", false, false},
 	BytesInjected:      {"bytes-injected", "bytes in clear were injected behind STARTTLS", "4.7.5", "validation-failure", false, false},
+	HostThrottled:      {"host-throttled", "the host takes only so much of us at a time, and it is not its turn yet", "4.4.5", "", false, false},
 
 	STARTTLSMissing:      {"starttls-missing", "the host does not offer STARTTLS", "4.7.4", "starttls-not-supported", true, false},
 	STARTTLSTemporary:    {"starttls-temporary", "the host cannot do STARTTLS now", "4.7.4", "starttls-not-supported", true, false},

@@ -152,6 +152,9 @@ func (s *Schedule) Apply(c *Change, p *Prepared) {
 		if r.State == RowHeld {
 			t.flags |= flagHeld
 		}
+		if !r.Rest.IsZero() {
+			s.rest(t.strand, nanos(r.Rest))
+		}
 		s.ages.add(t.state(), t.id, t.octets())
 		s.wait(n)
 	}

@@ -23,6 +23,7 @@
 //	drafted                no        Enqueue, one synced step           waiting
 //	                                 any error, crash                   (never was)
 //	waiting                yes       due: Claim                         leased
+//	                                 a suspension ends                  waiting, due sooner
 //	                                 Act hold                           held
 //	                                 Act drop                           gone
 //	held                   yes       Act release                        waiting, due now
@@ -31,6 +32,7 @@
 //	leased                 as before settle, some pending               waiting, due later
 //	                                 settle, some pending, held by Act  held
 //	                                 settle, none pending               gone
+//	                                 its destination is suspended       waiting, due at its end
 //	                                 the lease runs out, crash          as before
 //
 //	state of a recipient   by
@@ -60,6 +62,14 @@
 //     domain can hold, and a domain that lets couriers wait in vain gets one at a time.
 //  7. Run sleeps when there is nothing to do.
 //  8. When ctx ends, what couriers in flight report is still written.
+//
+// # Suspensions
+//
+// Suspend keeps mail to a destination from being tried (docs/adr/0015-suspension.md). From
+// its return on nothing sets off there; what flies lands as always. Expiry and notices of
+// delay go on, no try is burned, and what waited goes in the order in which it would have, when
+// the suspension ends, by itself or by Resume. Suspending Everything is a pause: as in 4, but
+// what expires is given up within an hour.
 //
 // # Times
 //

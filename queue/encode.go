@@ -148,6 +148,8 @@ func (e *Envelope) appendJSON(b []byte) ([]byte, error) {
 	f.time("due", e.Due)
 	f.flag("held", e.Held)
 	f.flag("warned", e.Warned)
+	f.flag("hinted", e.Hinted)
+	f.moment("suspended", e.Suspended)
 	f.end()
 	return f, nil
 }
@@ -206,6 +208,18 @@ func (j *JournalEntry) appendJSON(b []byte) ([]byte, error) {
 	}
 	if len(j.Notices) > 0 {
 		if err := f.rare("notices", j.Notices); err != nil {
+			return nil, err
+		}
+	}
+	if j.Operator != nil {
+		if err := f.rare("operator", j.Operator); err != nil {
+			return nil, err
+		}
+	}
+	f.some("was", string(j.Was))
+	f.some("of", j.Of)
+	if j.Erasure != nil {
+		if err := f.rare("erasure", j.Erasure); err != nil {
 			return nil, err
 		}
 	}

@@ -21,15 +21,15 @@ func TestEncode(t *testing.T) {
 		for _, v := range []any{&m, &e, &j} {
 			scatter(r, reflect.ValueOf(v).Elem())
 		}
-		same(t, &m, m.appendJSON(nil), nil)
+		encoded(t, &m, m.appendJSON(nil), nil)
 		b, err := e.appendJSON(nil)
-		same(t, &e, b, err)
+		encoded(t, &e, b, err)
 		b, err = j.appendJSON(nil)
-		same(t, &j, b, err)
+		encoded(t, &j, b, err)
 	}
 }
 
-func same(t *testing.T, v any, got []byte, err error) {
+func encoded(t *testing.T, v any, got []byte, err error) {
 	t.Helper()
 	want, wantErr := json.Marshal(v)
 	if err != nil || wantErr != nil {

@@ -16,7 +16,8 @@ const (
 // Follow calls fn for each journal entry (a JournalEntry in JSON) after the
 // reader's durable cursor, in order, at least once: after a crash the entries of the
 // last second may come again. A reader that is new begins with the oldest entry
-// that is kept. It returns nil when ctx is done, and fn's error, as it is, when fn
+// that is kept; one that is so late that entries are gone is told so in the log, and goes on with
+// those that are there. It returns nil when ctx is done, and fn's error, as it is, when fn
 // fails; that entry comes again next time. One Follow per reader at a time.
 func (q *Queue) Follow(ctx context.Context, reader string, fn func([]byte) error) (err error) {
 	cell := "follow/" + reader
@@ -47,6 +48,9 @@ func (q *Queue) Follow(ctx context.Context, reader string, fn func([]byte) error
 			if ctx.Err() != nil {
 				return ErrStop
 			}
+			if n == 0 {
+				q.missed(reader, pos)
+			}
 			if err := fn(it.Entry); err != nil {
 				return err
 			}
@@ -73,6 +77,23 @@ func (q *Queue) Follow(ctx context.Context, reader string, fn func([]byte) error
 		}
 	}
 	return nil
+}
+
+// missed tells of entries that retention took away before a reader came to them. The
+// reader goes on with what is there.
+func (q *Queue) missed(reader, pos string) {
+	h, ok := q.store.(Historian)
+	if !ok || pos == "" {
+		return
+	}
+	if n := h.Missed(pos); n > 0 {
+		q.log.Warn("queue: a reader of the journal was too slow: entries were removed before it read them", "reader", reader, "missed", n)
+		if o, ok := q.o.Observer.(interface {
+			Missed(reader string, entries uint64)
+		}); ok {
+			o.Missed(reader, n)
+		}
+	}
 }
 
 // rest waits for news; meanwhile it saves a cursor that is behind by lag entries.

@@ -3,12 +3,9 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/sealpost/sealpost/policy"
 )
 
 // Entry is an envelope as an operator sees it.
@@ -19,23 +16,15 @@ type Entry struct {
 	// Damage is why the envelope cannot be read: nothing but its ID is known then, and
 	// only a drop does anything to it. State is RowDamaged.
 	Damage string `json:"damage,omitempty"`
-}
-
-// Filter says which envelopes are meant. Zero fields match everything.
-type Filter struct {
-	ID        string        `json:"id,omitempty"`         // message or envelope ID
-	Domain    string        `json:"domain,omitempty"`     // a name, or ".name" for all below it
-	Sender    string        `json:"sender,omitempty"`     // an address, "@domain", or "<>"
-	State     string        `json:"state,omitempty"`      // waiting, leased, held, damaged
-	Reason    string        `json:"reason,omitempty"`     // of the last failure of a recipient
-	OlderThan time.Duration `json:"older_than,omitempty"` // since acceptance
-	Limit     int           `json:"limit,omitempty"`      // 0: no limit
+	// Cursor is for Filter.After: a list goes on behind this envelope. Opaque.
+	Cursor string `json:"cursor,omitempty"`
 }
 
 // Action is what an operator does to envelopes.
 type Action struct {
-	Verb   Verb `json:"verb"`
-	DryRun bool `json:"dry_run,omitempty"` // only count
+	Verb   Verb   `json:"verb"`
+	DryRun bool   `json:"dry_run,omitempty"` // only count
+	By     string `json:"by,omitempty"`      // who: for the journal
 }
 
 // Verb is an operator's verb.
@@ -62,100 +51,12 @@ func (v Verb) fits(s RowState) bool {
 	return v == VerbDrop
 }
 
-// FilterError is an operator's mistake: a filter, an ID or a verb that cannot be
-// meant. Its text says what is wrong and how to mend it, and is for that operator:
-// it quotes what was given.
-type FilterError struct{ Detail string }
-
-// Error is the detail.
-func (e *FilterError) Error() string { return e.Detail }
-
-func badFilter(format string, args ...any) error {
-	return &FilterError{fmt.Sprintf(format, args...)}
-}
-
-const scanPage = 256 // rows that the hand takes at a time
-
-// matcher is a filter that was checked.
-type matcher struct {
-	Filter
-	state  RowState
-	reason policy.Reason
-	sender Address
-	now    time.Time
-}
-
-func (f Filter) compile(now time.Time) (*matcher, error) {
-	m := &matcher{Filter: f, now: now}
-	if f.ID != "" {
-		if _, err := parseName(f.ID); err != nil {
-			return nil, err
-		}
-	}
-	if f.State != "" {
-		if err := m.state.UnmarshalText([]byte(f.State)); err != nil || m.state == 0 {
-			return nil, badFilter("state %q is unknown: use waiting, leased, held or damaged", f.State)
-		}
-	}
-	if f.Reason != "" {
-		i := slices.IndexFunc(policy.Reasons(), func(r policy.Reason) bool { return r.String() == f.Reason })
-		if i < 0 {
-			return nil, badFilter("reason %q is unknown: use a word as in the log, for example starttls-missing", f.Reason)
-		}
-		m.reason = policy.Reasons()[i]
-	}
-	dot := ""
-	if strings.HasPrefix(f.Domain, ".") {
-		dot = "."
-	}
-	if f.Domain != "" {
-		d, err := ParseDomain(strings.TrimPrefix(f.Domain, "."))
-		if err != nil {
-			return nil, badFilter("%v: for domain use a name such as example.net, or .example.net for all below it", err)
-		}
-		m.Domain = dot + string(d)
-	}
-	return m, m.compileSender()
-}
-
-func (m *matcher) compileSender() (err error) {
-	switch {
-	case m.Sender == "" || m.Sender == "<>":
-	case m.Sender[0] == '@':
-		m.sender.Domain, err = ParseDomain(m.Sender[1:])
-	default:
-		m.sender, err = ParseAddress(m.Sender)
-	}
-	if err != nil {
-		return badFilter("%v: for sender use an address, @domain, or <> for the null reverse path", err)
-	}
-	return nil
-}
-
-// match reports whether an envelope is meant.
-func (m *matcher) match(e *Entry) bool {
-	switch {
-	case m.ID != "" && m.ID != string(e.Message.ID) && m.ID != string(e.Envelope.ID),
-		m.Domain != "" && !e.Envelope.Lane.Within(m.Domain),
-		m.state != 0 && m.state != e.State,
-		e.State == RowDamaged && m.Sender != "", // it is not known
-		m.OlderThan > 0 && m.now.Sub(e.Message.AcceptedAt) < m.OlderThan:
-		return false
-	}
-	if m.Sender != "" && e.Message.Sender != m.sender {
-		if m.Sender[0] != '@' || e.Message.Sender.Domain != m.sender.Domain {
-			return false
-		}
-	}
-	return m.reason == 0 || slices.ContainsFunc(e.Envelope.Recipients, func(r Recipient) bool {
-		return r.State == Pending && r.Last != nil && r.Last.Failure != nil && r.Last.Failure.Reason == m.reason
-	})
-}
+const scanPage = 256 // rows that the hand reads at a time
 
 // List calls fn for each envelope that matches, by ID, until fn fails (ErrStop
 // counts as nil). Memory does not grow with the queue. A bad filter is a *FilterError.
 func (q *Queue) List(ctx context.Context, f Filter, fn func(Entry) error) error {
-	m, err := f.compile(time.Now())
+	m, err := f.compile(q.now())
 	if err != nil {
 		return err
 	}
@@ -175,41 +76,75 @@ func (q *Queue) List(ctx context.Context, f Filter, fn func(Entry) error) error 
 	return err
 }
 
-// each calls fn for the rows that match, as they are now, page by page.
+// each calls fn for the rows that match, as they are now, page by page. A page may be
+// kept by fn.
 func (q *Queue) each(ctx context.Context, m *matcher, fn func(*Row, *Entry) error) error {
-	visit := func(r *Row) error {
-		if e := entry(r); m.match(e) {
-			return fn(r, e)
+	visit := func(r *Row, cursor string) error {
+		if m.tick != nil {
+			m.tick()
 		}
-		return nil
-	}
-	if m.ID != "" {
-		rows, err := q.rows(ctx, m.ID)
-		for i := range rows {
-			if err := visit(&rows[i]); err != nil {
-				return err
-			}
+		e := entry(r)
+		if e.Cursor = cursor; !m.match(e) {
+			return nil
 		}
-		return err
+		return fn(r, e)
 	}
-	for pos := ""; ; {
+	if m.ids != nil {
+		return q.eachOf(ctx, m, visit)
+	}
+	for pos := m.After; ; {
 		var page []Row
+		var cursors []string
 		err := q.store.Scan(ctx, ScanQuery{Kind: ScanRows, After: pos, Limit: scanPage}, func(it Item) error {
-			page, pos = append(page, it.Row), it.Pos
+			page, cursors = append(page, it.Row), append(cursors, it.Pos)
 			return ctx.Err()
 		})
 		if err != nil {
-			return err
+			return q.misplaced(ctx, pos, m, err)
 		}
 		for i := range page {
-			if err := visit(&page[i]); err != nil {
+			if err := visit(&page[i], cursors[i]); err != nil {
 				return err
 			}
 		}
 		if len(page) < scanPage {
 			return nil
 		}
+		pos = cursors[len(cursors)-1]
 	}
+}
+
+// eachOf visits the rows of the messages that are named.
+func (q *Queue) eachOf(ctx context.Context, m *matcher, visit func(*Row, string) error) error {
+	done := make(map[ID]bool)
+	for _, name := range slices.Sorted(maps.Keys(m.ids)) {
+		id, err := parseName(name)
+		if err != nil || done[id] {
+			continue // each was checked
+		}
+		done[id] = true
+		rows, err := q.rows(ctx, name)
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			if err := visit(&rows[i], ""); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// misplaced tells a cursor that is none from a store that cannot be read.
+func (q *Queue) misplaced(ctx context.Context, pos string, m *matcher, err error) error {
+	if pos == "" || pos != m.After {
+		return err
+	}
+	if q.store.Scan(ctx, ScanQuery{Kind: ScanRows, Limit: 1}, func(Item) error { return nil }) != nil {
+		return err
+	}
+	return badFilter("after %.80q is no cursor: take it from the last envelope of the page before", pos)
 }
 
 // parseName reads the ID of a message, or that of an envelope, for its message.
@@ -256,108 +191,6 @@ func (q *Queue) Show(ctx context.Context, id ID) ([]Entry, error) {
 		list = append(list, *entry(&rows[i]))
 	}
 	return list, nil
-}
-
-// Act does the verb to each envelope that matches and to which it applies, and
-// returns how many there were. A leased envelope is left alone until its lease ends,
-// then acted on, unless this process ends before. A bad filter or verb is a
-// *FilterError, and nothing is done.
-func (q *Queue) Act(ctx context.Context, a Action, f Filter) (int, error) {
-	if !slices.Contains([]Verb{VerbRetry, VerbHold, VerbRelease, VerbDrop}, a.Verb) {
-		return 0, badFilter("verb %q is unknown: use retry, hold, release or drop", a.Verb)
-	}
-	m, err := f.compile(time.Now())
-	if err != nil {
-		return 0, err
-	}
-	n := 0
-	err = q.each(ctx, m, func(r *Row, e *Entry) error {
-		if !a.Verb.fits(e.State) {
-			return nil
-		}
-		if !a.DryRun {
-			done, err := q.act(ctx, a.Verb, m, r)
-			if err != nil || !done {
-				return err
-			}
-		}
-		if n++; m.Limit > 0 && n >= m.Limit {
-			return ErrStop
-		}
-		return nil
-	})
-	if errors.Is(err, ErrStop) {
-		err = nil
-	}
-	return n, err
-}
-
-// act does the verb to one row, however it moves meanwhile. It reports false when the
-// row is gone or the filter does not mean it any more.
-func (q *Queue) act(ctx context.Context, v Verb, m *matcher, r *Row) (bool, error) {
-	for range 100 {
-		if r.State == RowLeased && r.Damage == nil {
-			done, wait := q.intend(v, r)
-			if done {
-				return true, nil
-			}
-			select {
-			case <-ctx.Done():
-				return false, ctx.Err()
-			case <-wait:
-			case <-time.After(10 * time.Millisecond):
-			}
-		} else if err := q.strike(ctx, v, r); !errors.Is(err, ErrStale) {
-			return err == nil, err
-		}
-		record, rows, err := q.store.Read(ctx, r.Message)
-		if errors.Is(err, ErrNotFound) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		i := slices.IndexFunc(rows, func(x Row) bool { return x.Number == r.Number })
-		if i < 0 {
-			return false, nil
-		}
-		r = &rows[i]
-		r.Record = record
-		if e := entry(r); !v.fits(e.State) || !m.match(e) && m.state == 0 {
-			return false, nil
-		}
-	}
-	return false, fmt.Errorf("queue: envelope %s does not stand still", r.Message.EnvelopeID(r.Number))
-}
-
-// intend leaves a word for the courier's return. When it is too late for that, the
-// channel says when to look again; nil when the lease is not ours.
-func (q *Queue) intend(v Verb, r *Row) (done bool, wait <-chan struct{}) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	f := q.flying[rowKey{r.Message, r.Number}]
-	switch {
-	case f == nil:
-		return false, nil
-	case f.landing:
-		return false, f.done
-	}
-	f.verb = v
-	return true, nil
-}
-
-// strike does the verb to a row that is not leased. ErrStale when it moved.
-func (q *Queue) strike(ctx context.Context, v Verb, r *Row) error {
-	if r.Damage != nil {
-		return q.dropDamaged(ctx, r)
-	}
-	m, e, err := decode(r)
-	if err != nil {
-		return err
-	}
-	t := trial{message: m, envelope: *e, verb: v, now: time.Now().UTC()}
-	s := q.tuned.Load().settle(t)
-	return q.commit(ctx, r, &t, &s)
 }
 
 // Stats is the queue at a glance. States are "waiting", "leased", "held".

@@ -60,6 +60,15 @@ func (h *hot) put(f fresh) {
 	h.octets += f.cost()
 }
 
+// open reports whether there is room for a message, so that no copy is made in vain of
+// one that will not be kept: with deliveries behind or paused that is every one.
+func (h *hot) open() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	oldest := h.order.Front()
+	return oldest == nil || h.octets+hotCost+hotBody <= hotBytes || time.Since(oldest.Value.(*fresh).since) >= hotAge
+}
+
 // forget drops a message. The lock is held.
 func (h *hot) forget(e *list.Element) {
 	f := h.order.Remove(e).(*fresh)

@@ -19,8 +19,15 @@ const (
 	EntryAccepted EntryKind = "accepted"
 	// EntrySettled: a lease ended; the recipients tell what became of each.
 	EntrySettled EntryKind = "settled"
-	// EntryAction: the operator's hand.
+	// EntryAction: the operator's hand on one envelope.
 	EntryAction EntryKind = "action"
+	// EntryOperator: what an operator did, as a whole; about no message. See Queue.Note.
+	EntryOperator EntryKind = "operator"
+	// EntryErased stands in for an entry that was destroyed with a person's data: it tells
+	// levels and states, and that person by no name. Was is the kind that it had. Or it is the
+	// receipt of an erasure, about no message. Nothing new happened: who follows the journal to
+	// act on it passes it by, who counts the past takes it for what it was.
+	EntryErased EntryKind = "erased"
 )
 
 // JournalEntry is what Follow's readers get, as JSON. It is written in the same
@@ -53,6 +60,12 @@ type JournalEntry struct {
 	Recipients []JournalRecipient `json:"recipients,omitempty"`
 	// Notices are the kinds of notice that were queued in the same commit.
 	Notices []NoticeKind `json:"notices,omitempty"`
+	// Operator is what was done; for EntryOperator, whose message is empty.
+	Operator *OperatorAction `json:"operator,omitempty"`
+	// Of EntryErased: the kind and the position of the entry that it stands for, or a receipt.
+	Was     EntryKind       `json:"was,omitempty"`
+	Of      string          `json:"of,omitempty"`
+	Erasure *ErasureReceipt `json:"erasure,omitempty"`
 }
 
 // JournalRecipient is a recipient in an entry.
@@ -65,6 +78,14 @@ type JournalRecipient struct {
 	Reason  policy.Reason  `json:"reason,omitempty"`
 	Code    int            `json:"code,omitempty"`
 	Status  string         `json:"status,omitempty"`
+}
+
+// About is the kind of what an entry tells: that of the entry which it stands for, if it does.
+func (j *JournalEntry) About() EntryKind {
+	if j.Kind == EntryErased && j.Was != "" {
+		return j.Was
+	}
+	return j.Kind
 }
 
 // newEntry begins an entry about a message.

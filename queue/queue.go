@@ -69,18 +69,26 @@ type Observer interface {
 // Queue is the vault: it knows time, leases and recipients, and nothing of TLS.
 // All methods are safe for concurrent use.
 type Queue struct {
-	o      Options                 // as given, with defaults filled in; never changes
-	tuned  atomic.Pointer[Options] // the limits that Retune changes; never nil
-	store  Store                   // not owned
-	log    *slog.Logger
-	wake   chan struct{} // capacity 1: Run shall look again
-	news   signal        // the journal has grown
-	hot    *hot          // what was just accepted
-	mu     sync.Mutex
-	flying map[rowKey]*flight // envelopes with a courier of this process
+	o       Options                 // as given, with defaults filled in; never changes
+	tuned   atomic.Pointer[Options] // the limits that Retune changes; never nil
+	store   Store                   // not owned
+	log     *slog.Logger
+	wake    chan struct{} // capacity 1: Run shall look again
+	news    signal        // the journal has grown
+	hot     *hot          // what was just accepted
+	clock   clock
+	mu      sync.Mutex
+	erasing sync.Mutex         // one erasure at a time
+	flying  map[rowKey]*flight // envelopes with a courier of this process
+
+	halt     atomic.Pointer[suspended] // what is suspended; never nil
+	halting  sync.Mutex                // who changes halt and its cell
+	parking  sync.RWMutex              // held for reading from a look at halt to the commit that follows from it
+	haltNews chan struct{}             // capacity 1: keepSuspensions shall look again
 }
 
-// New returns a queue over a store that it does not own.
+// New returns a queue over a store that it does not own. It reads which destinations are
+// suspended.
 func New(o Options) (*Queue, error) {
 	if o.Store == nil {
 		return nil, errors.New("queue: Options.Store is missing")
@@ -88,9 +96,12 @@ func New(o Options) (*Queue, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	q := &Queue{o: o, store: o.Store, log: o.Logger, wake: make(chan struct{}, 1), flying: make(map[rowKey]*flight), hot: newHot()}
+	q := &Queue{
+		o: o, store: o.Store, log: o.Logger, wake: make(chan struct{}, 1), flying: make(map[rowKey]*flight),
+		hot: newHot(), haltNews: make(chan struct{}, 1),
+	}
 	q.tuned.Store(&o)
-	return q, nil
+	return q, q.loadSuspensions(context.Background())
 }
 
 // complete checks the options and fills in the defaults.
@@ -180,7 +191,7 @@ func (q *Queue) insertion(d *Draft) (*Insertion, *Message, int, error) {
 	if d.Body == nil {
 		return nil, nil, 0, errors.New("queue: a draft without a body")
 	}
-	now := time.Now()
+	now := q.now()
 	m := d.Message
 	if m.ID == "" {
 		m.ID = NewID(now)
@@ -201,10 +212,10 @@ func (q *Queue) insertion(d *Draft) (*Insertion, *Message, int, error) {
 			all = append(all, JournalRecipient{Number: len(all), Address: r.Address})
 		}
 	}
-	body := &copier{r: d.Body}
+	body := &copier{r: d.Body, large: !q.hot.open()}
 	in.Body = body
 	in.Finish = func(size int64) (record, entry []byte, err error) {
-		m.Size, m.AcceptedAt = size, time.Now().UTC()
+		m.Size, m.AcceptedAt = size, q.now().UTC()
 		m.EightBit = m.EightBit || body.eightBit
 		j := newEntry(EntryAccepted, &m, m.AcceptedAt)
 		j.Recipients = all

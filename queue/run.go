@@ -46,6 +46,7 @@ type flight struct {
 func (q *Queue) Run(ctx context.Context, c Courier) error {
 	crew := newCrew()
 	defer crew.end()
+	crew.do(func() { q.keepSuspensions(ctx) })
 	free := make(chan struct{}, q.o.Workers) // one token for each envelope in flight
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -56,7 +57,7 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 			pause = clockStep // should nobody tell us of its end
 		}
 		if room := cap(free) - len(free); room > 0 && !paused {
-			now, o := time.Now(), q.tuned.Load()
+			now, o := q.now(), q.tuned.Load()
 			rows, at, err := q.store.Claim(ctx, ClaimQuery{
 				Now: now, Until: now.Add(o.AttemptLimit + leaseMargin), Limit: room, PerLane: o.PerLane, Share: groupShare, Trial: laneTrial,
 				Known: func(id ID, number int) bool { return q.hot.has(rowKey{id, number}) },
@@ -79,7 +80,7 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 			next = at
 		}
 		if !next.IsZero() {
-			pause = min(max(time.Until(next), 0), clockStep)
+			pause = min(max(next.Sub(q.now()), 0), clockStep)
 		}
 		if pause >= 0 {
 			timer.Reset(pause)
@@ -96,9 +97,12 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 	return nil
 }
 
-// paused asks Options.Paused. Outside a pause Run need not be woken by its beginning, so
-// the channel is nil then.
+// paused asks Options.Paused, and whether everything is suspended. Outside a pause Run need
+// not be woken by its beginning, so the channel is nil then.
 func (q *Queue) paused() (bool, <-chan struct{}) {
+	if q.halt.Load().all(q.now()) != nil {
+		return true, nil // whoever ends it rouses us
+	}
 	if q.o.Paused == nil {
 		return false, nil
 	}
@@ -139,20 +143,26 @@ func (q *Queue) carry(ctx context.Context, c Courier, r *Row, f *flight) {
 		}
 	}
 	e.Due = r.Due
+	landing := func(ctx context.Context, r *Row, t trial) {
+		q.mu.Lock()
+		f.landing = true
+		t.verb = f.verb
+		q.mu.Unlock()
+		// What the courier did must be written although we may be stopping.
+		q.land(context.WithoutCancel(ctx), r, t)
+	}
 	var rep *Report
-	if now := time.Now(); now.Before(q.tuned.Load().deadline(m)) && !e.Held {
+	// What the clock's own jump brought over its time gets one more try.
+	now := q.now()
+	if (now.Before(q.tuned.Load().deadline(m)) || q.clock.leaped(r.Due)) && !e.Held {
+		if q.park(ctx, r, trial{message: m, envelope: *e, now: now.UTC()}, landing) {
+			return
+		}
 		rep = q.deliver(ctx, c, &Lease{
 			Message: *m, Envelope: *e, Until: r.Until, body: q.opener(m.ID, body),
 		})
 	}
-	q.mu.Lock()
-	f.landing = true
-	verb := f.verb
-	q.mu.Unlock()
-	// What the courier did must be written although we may be stopping.
-	q.land(context.WithoutCancel(ctx), r, trial{
-		message: m, envelope: *e, report: rep, verb: verb, now: time.Now().UTC(), jitter: rand.Float64(),
-	})
+	landing(ctx, r, trial{message: m, envelope: *e, report: rep, now: q.now().UTC(), jitter: rand.Float64()})
 }
 
 // recall reads a claimed row. One that came without data, because it was still kept in
@@ -231,7 +241,7 @@ func (q *Queue) commit(ctx context.Context, r *Row, t *trial, s *settlement) err
 		if err != nil {
 			return err
 		}
-		next.Group, next.Fence = r.Group, r.Fence
+		next.Group, next.Fence, next.Rest = r.Group, r.Fence, s.rest
 		change.Update = []Row{next}
 	}
 	notices := q.compose(ctx, s)
@@ -240,11 +250,13 @@ func (q *Queue) commit(ctx context.Context, r *Row, t *trial, s *settlement) err
 		change.Insert = append(change.Insert, n.in)
 		entry.Notices = append(entry.Notices, n.kind)
 	}
-	line, err := marshalEntry(&entry)
-	if err != nil {
-		return err
+	if !s.quiet() {
+		line, err := marshalEntry(&entry)
+		if err != nil {
+			return err
+		}
+		change.Entries = [][]byte{line}
 	}
-	change.Entries = [][]byte{line}
 	if err := q.store.Commit(ctx, change); err != nil {
 		for _, n := range notices {
 			q.hot.abandon(n.message.ID)

@@ -9,7 +9,7 @@ import (
 
 // Bounds of the delays between tries.
 const (
-	minHint = time.Second // of Report.RetryAfter
+	minHint = time.Second // of Report.RetryAfter and Report.Hint
 	maxHint = time.Hour
 	// uncertainWait: the host may still be working on the message (RFC 1047). An
 	// operator whose schedule never waits as long is taken at his word.
@@ -20,9 +20,10 @@ const (
 // trial is what settle judges: an envelope at the end of its lease.
 type trial struct {
 	message  *Message
-	envelope Envelope // as leased; settle does not change it
-	report   *Report  // nil: there was no try, the lease was only to look at the time
-	verb     Verb     // the operator's word that waited for the lease to end, or ""
+	envelope Envelope    // as leased; settle does not change it
+	report   *Report     // nil: there was no try, the lease was only to look at the time
+	verb     Verb        // the operator's word that waited for the lease to end, or ""
+	parked   *Suspension // that the envelope is under: there was no try; nil: none
 	now      time.Time
 	jitter   float64 // in [0, 1)
 }
@@ -32,10 +33,16 @@ type settlement struct {
 	envelope Envelope
 	done     bool      // no recipient is pending: the row goes
 	due      time.Time // when the row is claimed next
+	rest     time.Time // until when its lane rests
 	changed  []Outcome // one for each recipient whose state or last outcome changed
 	notices  []Notice  // without Original
 	entry    JournalEntry
+	parked   bool // it waits for the end of a suspension
 }
+
+// quiet reports whether there is nothing to tell: that an envelope waits for the end of a
+// suspension follows from the suspension.
+func (s *settlement) quiet() bool { return s.parked && len(s.notices) == 0 }
 
 // settle ends a lease: it is the state machine of the queue, and pure. Recipients
 // change only from pending, and from there only to a final state.
@@ -50,6 +57,9 @@ func (o *Options) settle(t trial) settlement {
 		if !t.report.Free {
 			e.Tries++
 		}
+		if t.report.Rest > 0 {
+			s.rest = t.now.Add(min(t.report.Rest, longRest))
+		}
 	}
 	switch {
 	case t.verb == VerbDrop:
@@ -62,6 +72,7 @@ func (o *Options) settle(t trial) settlement {
 	case t.verb == VerbRelease:
 		e.Held = false
 	}
+	e.Suspended = time.Time{}
 	s.done = !slices.ContainsFunc(e.Recipients, func(r Recipient) bool { return r.State == Pending })
 	switch {
 	case s.done:
@@ -69,11 +80,20 @@ func (o *Options) settle(t trial) settlement {
 		s.due = deadline // claimed then, to expire
 	case t.verb == VerbRetry || t.verb == VerbRelease:
 		s.due = t.now
+	case t.parked != nil:
+		s.parked = true
+		if e.Suspended = t.envelope.Suspended; e.Suspended.IsZero() {
+			e.Suspended = t.envelope.Due
+		}
 	default:
 		s.due = earlier(t.now.Add(o.delay(t, e.Tries, uncertain)), deadline)
+		e.Hinted = e.Hinted || t.report != nil && t.report.Hint > 0
+	}
+	s.notify(o, t)
+	if s.parked {
+		s.due = o.parkedUntil(t.parked, t.message, e) // after the notice, which may be why it was looked at
 	}
 	e.Due = s.due
-	s.notify(o, t)
 	s.entry = newEntry(EntrySettled, t.message, t.now)
 	if t.report == nil && t.verb != "" {
 		s.entry.Kind = EntryAction
@@ -174,7 +194,7 @@ func tells(f *policy.Failure) bool {
 		return false
 	}
 	switch f.Reason {
-	case policy.ReasonUnset, policy.Internal, policy.Interrupted, policy.Expired:
+	case policy.ReasonUnset, policy.Internal, policy.Interrupted, policy.Expired, policy.HostThrottled:
 		return false
 	}
 	return true
@@ -207,8 +227,12 @@ func (s *settlement) finish(state RecipientState, now time.Time) {
 // the schedule is dense at first, because greylisting hosts want to see us soon.
 func (o *Options) delay(t trial, tries int, uncertain bool) time.Duration {
 	d := o.Schedule[min(max(tries, 1), len(o.Schedule))-1]
-	if t.report != nil && t.report.RetryAfter > 0 {
+	switch {
+	case t.report == nil:
+	case t.report.RetryAfter > 0:
 		d = min(max(t.report.RetryAfter, minHint), maxHint)
+	case t.report.Hint > 0 && !t.envelope.Hinted:
+		d = min(max(t.report.Hint, minHint), maxHint)
 	}
 	if uncertain {
 		d = max(d, min(uncertainWait, slices.Max(o.Schedule)))
@@ -219,7 +243,7 @@ func (o *Options) delay(t trial, tries int, uncertain bool) time.Duration {
 // notify says which notices the settlement brings.
 func (s *settlement) notify(o *Options, t trial) {
 	e := &s.envelope
-	late := !s.done && t.report != nil && o.WarnAfter > 0 && !e.Warned && !t.now.Before(t.message.AcceptedAt.Add(o.WarnAfter))
+	late := !s.done && (t.report != nil || s.parked) && o.WarnAfter > 0 && !e.Warned && !t.now.Before(t.message.AcceptedAt.Add(o.WarnAfter))
 	e.Warned = e.Warned || late
 	// RFC 5321 4.5.5, RFC 3464 2: never a notice about a notice.
 	if t.message.Sender.IsNull() {

@@ -85,6 +85,9 @@ type Row struct {
 	// Fence grows with each lease and each change of the row; Commit checks it.
 	Fence uint64
 	Data  []byte // the sealed envelope
+	// Rest, in an update: nothing of the row's lane is claimed before, but what has been
+	// due for long. A hint that dies with the process: a store need not mind it.
+	Rest time.Time
 	// Record is the message's record. Claim and Scan fill it in; nobody else reads it.
 	Record []byte
 	// Damage is why the row or its record cannot be read: Data and Record are nil then. Read
@@ -151,4 +154,5 @@ type Item struct {
 	Pos   string // position: opaque, sortable, stays valid; for ScanCells the cell's name, and any name is a position
 	Row   Row    // for ScanRows, with its present state
 	Entry []byte // for ScanJournal; for ScanCells the value
+	Key   string // for ScanJournal: what the entry is sealed by, for an Eraser; "" when it is not
 }

@@ -20,6 +20,10 @@ import (
 // hold every courier. A lease that ends with the row, or soon, doubles what the lane
 // may have; one that is long and in vain halves it, down to one. An answer that says no is
 // as good as one that says yes here: it cost no time.
+//
+// A lane can be at rest (Row.Rest): its host wants less of us. Its strands are parked then,
+// but for those whose first row has been due for longDue: it is claimed all the same, so
+// that what is over expires and delay notices go. A lane that has rested begins with one lease.
 type turns struct {
 	strands slab[strand]
 	by      map[pair]uint32
@@ -27,6 +31,7 @@ type turns struct {
 	lanes   map[string]*lane
 	ready   []*group     // take turns; first is next
 	timed   heap[uint32] // strands, by the due time of the first row
+	resting heap[*lane]  // by the end of the rest
 	perLane int          // of the last Claim: lanes are parked by it
 	trial   int          // as perLane
 }
@@ -42,7 +47,9 @@ type lane struct {
 	strands int
 	leased  int
 	earned  int      // leases that it may have; 0: turns.trial
-	parked  []uint32 // due, and the lane was full; first is next
+	parked  []uint32 // due, and the lane was full or at rest; first is next
+	rest    int64    // until when it is not claimed, in Unix nanoseconds
+	place   int      // in turns.resting; -1: not at rest
 }
 
 // group is the strands of one fairness class.
@@ -103,7 +110,7 @@ func (t *turns) join(groupName, laneName string) uint32 {
 		t.groups[groupName] = g
 	}
 	if l == nil {
-		l = &lane{name: laneName}
+		l = &lane{name: laneName, place: -1}
 		t.lanes[laneName] = l
 	}
 	n, ok := t.by[pair{g, l}]
@@ -133,6 +140,7 @@ func (t *turns) forget(n uint32) {
 		delete(t.groups, p.group.name) // it goes out of the line when its turn comes
 	}
 	if p.lane.strands--; p.lane.strands == 0 {
+		t.awake(p.lane)
 		delete(t.lanes, p.lane.name)
 	}
 }
@@ -268,6 +276,14 @@ func (s *Schedule) pass(now int64, q *ClaimQuery) {
 		s.wait(l.slot)
 	}
 	for {
+		l, ok := s.turns.resting.top()
+		if !ok || l.rest > now {
+			break
+		}
+		s.turns.awake(l)
+		s.turns.admit(l)
+	}
+	for {
 		n, ok := s.turns.timed.top()
 		if !ok || s.firstDue(n) > now {
 			break
@@ -287,7 +303,7 @@ func (s *Schedule) turn(now int64) (*group, uint32, bool) {
 			st := t.strands.at(n)
 			l := st.lane
 			due := len(st.rows.items) > 0 && s.firstDue(n) <= now
-			if due && !t.full(l) {
+			if due && !t.full(l) && (l.place < 0 || now-s.firstDue(n) >= int64(longDue)) {
 				return g, n, true
 			}
 			g.ready = g.ready[1:]
@@ -318,6 +334,9 @@ func (s *Schedule) next(now time.Time) time.Time {
 	}
 	if l, leased := s.ends.top(); leased && (!ok || l.until < at) {
 		at, ok = l.until, true
+	}
+	if l, rests := s.turns.resting.top(); rests && (!ok || l.rest < at) {
+		at, ok = l.rest, true
 	}
 	if !ok {
 		return time.Time{}

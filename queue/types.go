@@ -80,6 +80,9 @@ type Envelope struct {
 	Due        time.Time     `json:"due"`
 	Held       bool          `json:"held,omitempty"`
 	Warned     bool          `json:"warned,omitempty"` // a delay notice was sent
+	Hinted     bool          `json:"hinted,omitempty"` // a hint of a host was followed
+	// Suspended is when it would have been tried, were its destination not suspended.
+	Suspended time.Time `json:"suspended,omitzero"`
 }
 
 // Reply is a remote host's reply, bounded and sanitised (one line, printable).
@@ -159,8 +162,14 @@ type Report struct {
 	// RetryAfter, when positive, overrides the schedule's next delay (a greylisting
 	// hint, or "now" for an attempt that did not count).
 	RetryAfter time.Duration
-	// Free: the attempt burns no try (we were stopping, the resolver was down).
+	// Free: the attempt burns no try (we were stopping, the resolver was down, the host
+	// takes no more of us now).
 	Free bool
+	// Hint, when positive, is when the host asked to see the mail again (greylisting). It
+	// overrides the schedule once in an envelope's life.
+	Hint time.Duration
+	// Rest, when positive, keeps the lane from being claimed for so long: see Row.Rest.
+	Rest time.Duration
 }
 
 // Courier carries one envelope through plan, walk and session. Implemented by

@@ -39,8 +39,11 @@ type Attempt struct {
 	Trace    policy.Trace    `json:"trace,omitempty"`
 	Why      []policy.Note   `json:"why,omitempty"`
 	// Failure is why the attempt did not deliver to everybody; nil when it did.
-	Failure  *policy.Failure  `json:"failure,omitempty"`
-	Outcomes []AttemptOutcome `json:"outcomes"`
+	Failure *policy.Failure `json:"failure,omitempty"`
+	// Throttled: hosts wanted less of us, so the attempt burned no try; the first of them
+	// may be asked again then.
+	Throttled time.Time        `json:"throttled,omitzero"`
+	Outcomes  []AttemptOutcome `json:"outcomes"`
 	// Durations of the phases.
 	FactsTook time.Duration `json:"facts_ns"`
 	OpenTook  time.Duration `json:"open_ns"`

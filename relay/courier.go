@@ -22,6 +22,8 @@ type Options struct {
 	// Outage reports whether the DNS resolver is down: an attempt that knows nothing
 	// because of that burns no try. nil: never.
 	Outage func() bool
+	// Throttle keeps how much each host takes of us; nil: everything at once.
+	Throttle *Throttle
 	// Grace is how long the step in flight may go on after the context of Deliver
 	// is cancelled: a transaction that has begun is better ended than repeated.
 	Grace time.Duration

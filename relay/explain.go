@@ -32,6 +32,8 @@ type Explanation struct {
 	// Unmet is what becomes of the mail when every host is reached and none is good
 	// enough; nil when the plan is refused anyway, or any host is good enough.
 	Unmet *policy.Failure `json:"unmet,omitempty"`
+	// Throttled are the addresses of the plan that get less now than the configuration allows.
+	Throttled []ThrottledAt `json:"throttled,omitempty"`
 	// Probed is what each address really offers, in the plan's order; empty when nobody asked.
 	Probed []Probed `json:"probed,omitempty"`
 	// Forecast is what a delivery would have come to with what was probed; nil without a probe.
@@ -101,6 +103,7 @@ func (c *Courier) Explain(ctx context.Context, q Inquiry) (Explanation, error) {
 		Facts: facts, Rules: follows(rules, &facts, &q.Query), Plan: policy.Decide(&facts, rules, &q.Query),
 	}
 	x.Unmet = unmet(&x.Plan)
+	x.Throttled = c.throttled(&x.Plan)
 	if q.Probe {
 		x.Probed = c.probe(ctx, &facts, &q.Query)
 		x.judge()

@@ -148,6 +148,9 @@ func (a *Attempt) next() string {
 		}
 	}
 	add(queue.DeliveredNow, "It is delivered.", " delivered.")
+	if !a.Throttled.IsZero() {
+		parts = append(parts, "Throttled by host, next try at "+a.Throttled.UTC().Format("15:04:05 MST")+" or soon after; no try is burned.")
+	}
 	add(queue.DeferredNow, "It waits and is tried again.", " waiting, to be tried again.")
 	add(queue.BouncedNow, "It is given up, and the sender is told.", " given up, and the sender is told.")
 	return strings.Join(parts, " ")

@@ -28,6 +28,10 @@ type trip struct {
 	kept map[*policy.Target]kept
 	// sights are what was seen of hosts.
 	sights map[place]*policy.Sighting
+	// throttled is set when a host has put us off, or was not asked before its time; rest is
+	// for how long at least they want to be left alone.
+	throttled bool
+	rest      time.Duration
 	// outcomes has the latest outcome of each recipient that has one.
 	outcomes map[int]queue.Outcome
 }
@@ -90,12 +94,14 @@ type kept struct {
 	session  Session
 	evidence policy.Evidence
 	level    policy.Level
+	pass     pass
 }
 
 // letGo gives the sessions back that were kept open for nothing.
 func (t *trip) letGo() {
 	for target, k := range t.kept {
 		k.session.Release()
+		t.learn(k.pass, SignNone)
 		delete(t.kept, target)
 	}
 }
@@ -108,6 +114,10 @@ func (t *trip) try(ctx context.Context, walk *policy.Walk, step policy.Step) pol
 		delete(t.kept, step.Target)
 		return t.use(ctx, step, k, began)
 	}
+	pass, failure := t.ask(ctx, step)
+	if failure != nil {
+		return policy.Result{Failure: failure, Took: time.Since(began)}
+	}
 	session, evidence, failure := t.openStep(ctx, step)
 	stood := time.Now()
 	t.attempt.OpenTook += stood.Sub(began)
@@ -115,6 +125,7 @@ func (t *trip) try(ctx context.Context, walk *policy.Walk, step policy.Step) pol
 		t.seen = max(t.seen, evidence.Level())
 	}
 	if failure != nil {
+		t.learn(pass, signOfOpen(failure))
 		t.note(failure)
 		return policy.Result{Failure: failure, Secured: evidence.Version != 0, Took: stood.Sub(began)}
 	}
@@ -123,9 +134,10 @@ func (t *trip) try(ctx context.Context, walk *policy.Walk, step policy.Step) pol
 	if failure != nil {
 		t.attempt.Evidence, t.attempt.Host, t.attempt.Reused = evidence, step.Target.Host, session.Reused()
 		session.Quit() // RFC 3207 4.1 SHOULD, RFC 8689 4.2.1 MUST
+		t.learn(pass, SignNone)
 		return policy.Result{Failure: failure, Level: level, Took: time.Since(began)}
 	}
-	k := kept{session, evidence, level}
+	k := kept{session, evidence, level, pass}
 	if walk.Keep(step, level) {
 		if t.kept == nil {
 			t.kept = map[*policy.Target]kept{}
@@ -161,9 +173,10 @@ func (t *trip) use(ctx context.Context, step policy.Step, k kept, began time.Tim
 	stood := time.Now()
 	a := &t.attempt
 	a.Host = step.Target.Host
-	deferred := t.send(ctx, step, k.session, k.level)
+	deferred, sign := t.send(ctx, step, k.session, k.level)
 	a.Evidence, a.Reused = k.session.Evidence(), k.session.Reused()
 	k.session.Release()
+	t.learn(k.pass, sign)
 	a.SendTook += time.Since(stood)
 	return policy.Result{Failure: deferred, Level: k.level, Opened: true, Took: time.Since(began)}
 }
@@ -180,8 +193,9 @@ func (t *trip) note(f *policy.Failure) {
 }
 
 // send runs the transaction for the recipients that are still open. It returns
-// why some of them should be tried at the next host; nil when none should.
-func (t *trip) send(ctx context.Context, step policy.Step, s Session, level policy.Level) *policy.Failure {
+// why some of them should be tried at the next host, nil when none should, and what
+// the host's replies say of how much it takes.
+func (t *trip) send(ctx context.Context, step policy.Step, s Session, level policy.Level) (*policy.Failure, Sign) {
 	tx := Transaction{
 		Message: &t.lease.Message, Recipients: make([]queue.Recipient, len(t.open)),
 		RequireTLS: step.Target.RequireTLS, Body: t.lease.Body,
@@ -211,7 +225,7 @@ func (t *trip) send(ctx context.Context, step policy.Step, s Session, level poli
 		}
 	}
 	t.open = still
-	return again
+	return again, signOf(&sent)
 }
 
 // hostLacks reports whether a recipient failed only for want of something that the
@@ -271,8 +285,14 @@ func (t *trip) end(f *policy.Failure) queue.Report {
 	}
 	t.attempt.Failure = f
 	report := queue.Report{Free: outage || f != nil && f.Reason == policy.Interrupted && len(t.attempt.Trace) == 0}
-	if outage {
+	switch {
+	case outage:
 		report.RetryAfter = outageRetry
+	case t.burnsNone():
+		report.Free, report.RetryAfter, report.Rest = true, max(t.rest, time.Second), t.rest
+		t.attempt.Throttled = time.Now().Add(report.RetryAfter)
+	default:
+		report.Hint = t.hint()
 	}
 	finding := ""
 	if f != nil {

@@ -73,7 +73,14 @@ func (c *auditVerifyCmd) verify(ctx context.Context, parent *auditCmd, o *queue.
 		if _, err := os.Stat(filepath.Join(dir, "queue")); err == nil {
 			dir = filepath.Join(dir, "queue")
 		}
-		return verifyDir(ctx, dir, filepath.Join(c.Dir, "keys"), o)
+		keys := filepath.Join(c.Dir, "keys")
+		if _, err := os.Stat(filepath.Join(keys, pebblestore.PublicKeyFile)); err != nil {
+			// A backup has no keys in it: it is most likely one of this relay.
+			if cfg, err := loadConfig(parent.Config, io.Discard); err == nil {
+				keys = cfg.KeyDir()
+			}
+		}
+		return verifyDir(ctx, dir, keys, o)
 	}
 	cfg, err := loadConfig(parent.Config, io.Discard)
 	if err != nil {

@@ -3,7 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/textproto"
@@ -11,18 +14,45 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sealpost/sealpost/config"
+	"github.com/sealpost/sealpost/queue"
 )
 
+// killsVariable says how often TestKillUnderLoad kills; without it, ten times.
+const killsVariable = "SEALPOST_TEST_KILLS"
+
+// mixedHosts take mail, put it off and refuse it; what is refused comes back as a notice to
+// the sender's domain, which is one of them.
+func mixedHosts(t *testing.T) []exchanger {
+	return []exchanger{
+		one(t, "load.example", "modern"), one(t, "other.example", "self-signed"), one(t, "grey.example", "greylisting"),
+		one(t, "none.example", "refusing"), one(t, "shop.example", "modern"),
+	}
+}
+
 // The promise of the 250: the process is killed (SIGKILL) again and again under the
-// load of 50 sessions; after the last start every message that was answered with 250
-// arrives, and only what was in flight at a kill may arrive twice.
+// load of 50 sessions, with deliveries, retries and notices under way; after the last start
+// every message that was answered with 250 arrives, or a notice of it does; only what was in
+// flight at a kill may arrive twice; and the journal has one end for each recipient.
 func TestKillUnderLoad(t *testing.T) {
-	const kills, sessions = 10, 50
-	n, err := openInternet(t.Context(), []exchanger{one(t, "load.example", "modern"), one(t, "other.example", "self-signed")})
+	const sessions = 50
+	kills := 10
+	if v := os.Getenv(killsVariable); v != "" {
+		var err error
+		if kills, err = strconv.Atoi(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hosts := mixedHosts(t)
+	n, err := openInternet(t.Context(), hosts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +72,7 @@ func TestKillUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	l := &load{addr: submission, accepted: map[string]bool{}}
+	l := &load{addr: submission, accepted: map[string]bool{}, domains: []string{"load.example", "other.example", "grey.example", "none.example"}}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var crew sync.WaitGroup
@@ -66,10 +96,101 @@ func TestKillUnderLoad(t *testing.T) {
 			twice++
 		}
 	}
-	t.Logf("%d accepted, %d arrived, %d of them more than once", l.count(), len(arrived), twice)
-	// In flight are at most 20 connections to each of two hosts at each kill.
-	if limit := kills * 40; twice > limit {
+	// In flight are at most 20 connections to each host at each kill.
+	if limit := kills * 20 * len(hosts); twice > limit {
 		t.Errorf("%d messages arrived more than once, at most %d were in flight at the kills", twice, limit)
+	}
+	if err := child.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Wait(); err != nil {
+		t.Errorf("SIGTERM: %v", err)
+	}
+	tally := readTally(t, conf)
+	t.Logf("%d kills: %d accepted, %d arrived, %d of them more than once; journal: %+v", kills, l.count(), len(arrived), twice, *tally)
+	if tally.Accepted < l.count() || tally.Open > 0 || tally.Again > 0 || tally.Unheard > 0 || tally.Notices != tally.NoticesTaken {
+		t.Errorf("the journal does not agree: %+v", *tally)
+	}
+}
+
+// tally is what a journal tells.
+type tally struct {
+	Accepted     int // messages
+	NoticesTaken int // of them notices
+	Notices      int // that settlements brought
+	Ends         int // recipients with a final state
+	Open         int // recipients without
+	Again        int // ends of a recipient that had one
+	Unheard      int // recipients that failed, without a notice
+}
+
+// readTally opens the storage of a relay that has ended, and reads its journal.
+func readTally(t *testing.T, conf string) *tally {
+	t.Helper()
+	cfg, err := config.Load(conf, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := openHouse(cfg, seams{log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	left := make(map[string]bool)
+	sum := &tally{}
+	// A last entry of its own says where the journal ends.
+	end, err := h.queue.Enqueue(ctx, &queue.Draft{
+		Message:    queue.Message{Sender: queue.Address{Local: "end", Domain: "shop.example"}},
+		Recipients: []queue.Recipient{{Address: queue.Address{Local: "end", Domain: "load.example"}}}, Body: strings.NewReader("\r\n"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = h.queue.Follow(ctx, "tally", func(b []byte) error {
+		var e queue.JournalEntry
+		if err := json.Unmarshal(b, &e); err != nil {
+			return err
+		}
+		if e.Message == end {
+			cancel()
+			return nil
+		}
+		sum.add(&e, left)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum.Open = len(left)
+	return sum
+}
+
+func (s *tally) add(e *queue.JournalEntry, left map[string]bool) {
+	if e.Kind == queue.EntryAccepted {
+		s.Accepted++
+		if e.Sender.IsNull() {
+			s.NoticesTaken++
+		}
+	}
+	s.Notices += len(e.Notices)
+	for _, r := range e.Recipients {
+		key := fmt.Sprint(e.Message, " ", r.Address)
+		switch {
+		case e.Kind == queue.EntryAccepted:
+			left[key] = true
+			continue
+		case r.State == queue.Pending:
+			continue
+		case !left[key]:
+			s.Again++
+		}
+		delete(left, key)
+		s.Ends++
+		if r.State == queue.Bounced && !e.Sender.IsNull() && !slices.Contains(e.Notices, queue.NoticeFailed) {
+			s.Unheard++
+		}
 	}
 }
 
@@ -100,8 +221,17 @@ func kill(t *testing.T, cmd *exec.Cmd) {
 // load submits messages and keeps the ids of those that got a 250.
 type load struct {
 	addr     string
+	size     int // octets of a message about; 0: small ones
 	mu       sync.Mutex
+	domains  []string // that mail is for; none: the first two
 	accepted map[string]bool
+	refused  int // with 452
+}
+
+func (l *load) refusals() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refused
 }
 
 func (l *load) count() int {
@@ -149,7 +279,10 @@ func (l *load) connection(ctx context.Context, worker int, n *int) {
 	if _, _, err := c.ReadResponse(220); err != nil {
 		return
 	}
-	domains := []string{"load.example", "other.example"}
+	domains := l.domains
+	if domains == nil {
+		domains = []string{"load.example", "other.example"}
+	}
 	for ctx.Err() == nil {
 		*n++
 		id := fmt.Sprintf("load-%d-%d", worker, *n)
@@ -158,14 +291,19 @@ func (l *load) connection(ctx context.Context, worker int, n *int) {
 			code int
 		}{
 			{"EHLO app.shop.example", 250}, {"MAIL FROM:<reviews@shop.example>", 250},
-			{"RCPT TO:<ann@" + domains[*n%2] + ">", 250}, {"DATA", 354},
-			{"X-Load: " + id + "\r\nSubject: x\r\n\r\n" + strings.Repeat("0123456789abcdef\r\n", rand.IntN(200)) + ".", 250},
+			{fmt.Sprintf("RCPT TO:<ann-%d-%d@%s>", worker, *n, domains[*n%len(domains)]), 250}, {"DATA", 354},
+			{"X-Load: " + id + "\r\nSubject: x\r\n\r\n" + strings.Repeat("0123456789abcdef\r\n", rand.IntN(200)) + dense(l.size) + ".", 250},
 		}
 		for _, d := range dialogue {
 			if err := c.PrintfLine("%s", d.line); err != nil {
 				return
 			}
-			if _, _, err := c.ReadResponse(d.code); err != nil {
+			if code, _, err := c.ReadResponse(d.code); err != nil {
+				if code == 452 {
+					l.mu.Lock()
+					l.refused++
+					l.mu.Unlock()
+				}
 				return
 			}
 		}
@@ -173,6 +311,19 @@ func (l *load) connection(ctx context.Context, worker int, n *int) {
 		l.accepted[id] = true
 		l.mu.Unlock()
 	}
+}
+
+// dense is text that does not compress, of about so many octets.
+func dense(size int) string {
+	var b strings.Builder
+	for b.Len() < size {
+		var line [54]byte
+		for i := range line {
+			line[i] = byte(rand.Uint32())
+		}
+		b.WriteString(base64.StdEncoding.EncodeToString(line[:]) + "\r\n")
+	}
+	return b.String()
 }
 
 // awaitAll waits until every accepted message arrived, and counts how often each

@@ -41,7 +41,12 @@ func (c *explainCmd) Run(ctx context.Context, s streams) error {
 		return &exitError{exitUsage, fmt.Errorf("sealpost: %w", err)}
 	}
 	e := explained{giveUp: cfg.Retry.GiveUp, running: true}
-	e.Explanation, err = httpapi.NewClient(adminSocket(cfg)).Explain(ctx, q)
+	client := httpapi.NewClient(adminSocket(cfg))
+	if e.Explanation, err = client.Explain(ctx, q); err == nil {
+		var list []queue.Suspension
+		list, err = client.Suspensions(ctx)
+		e.suspended = suspensionOver(list, q.Domain)
+	}
 	if errors.Is(err, httpapi.ErrNotRunning) {
 		e.running = false
 		e.Explanation, err = explainAlone(ctx, cfg, q)
@@ -52,7 +57,7 @@ func (c *explainCmd) Run(ctx context.Context, s streams) error {
 	if c.JSON {
 		enc := json.NewEncoder(s.out)
 		enc.SetIndent("", "  ")
-		return enc.Encode(explanationJSON{Verdict: e.verdict(), Source: e.source(), Explanation: e.Explanation})
+		return enc.Encode(explanationJSON{Verdict: e.verdict(), Source: e.source(), Suspended: e.suspended, Explanation: e.Explanation})
 	}
 	_, err = io.WriteString(s.out, e.text())
 	return err
@@ -62,6 +67,8 @@ func (c *explainCmd) Run(ctx context.Context, s streams) error {
 type explanationJSON struct {
 	Verdict string `json:"verdict"`
 	Source  string `json:"source"` // "relay": a running relay said so; "afresh": nothing that it remembers is in it
+	// Suspended is the suspension that the domain is under.
+	Suspended *queue.Suspension `json:"suspended,omitempty"`
 	relay.Explanation
 }
 
@@ -100,8 +107,9 @@ func domainOf(s string) (policy.Domain, error) {
 // pure function of the two.
 type explained struct {
 	relay.Explanation
-	running bool          // a running relay said so
-	giveUp  time.Duration // retry.give_up
+	running   bool              // a running relay said so
+	giveUp    time.Duration     // retry.give_up
+	suspended *queue.Suspension // nil: mail goes
 }
 
 func (e *explained) source() string {
@@ -116,6 +124,9 @@ func (e *explained) text() string {
 	var b page
 	b.para("", e.verdict())
 	b.gap()
+	if e.suspended != nil {
+		b.item("Nothing is tried now: deliveries are suspended by the operator: " + suspensionWords(e.suspended) + ".")
+	}
 	for _, why := range e.why() {
 		b.item(why)
 	}

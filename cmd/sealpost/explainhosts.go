@@ -100,8 +100,28 @@ func (e *explained) hosts(b *page) {
 			b.row("   ", "floor", relay.FloorWords(t.Floor)+", "+relay.BasisWords(t.Basis, t.Rule))
 			b.row("   ", "tried with", rungWords(t.Rungs))
 		}
+		for _, at := range e.Throttled {
+			if at.Host == t.Host {
+				b.row("   ", "throttled", throttledWords(&at.Throttled))
+			}
+		}
 		e.probes(b, t.Host)
 	}
+}
+
+// throttledWords is how much a place takes of us now.
+func throttledWords(t *relay.Throttled) string {
+	s := fmt.Sprintf("connections at once: %d", t.Connections)
+	if t.Rate > 0 {
+		s += fmt.Sprintf(", messages a second: %.3g", t.Rate)
+	}
+	if t.Provider {
+		s += ", with all hosts of provider " + t.Place
+	}
+	if !t.Until.IsZero() {
+		s += "; throttled by host, next try at " + t.Until.UTC().Format("15:04:05 MST")
+	}
+	return s
 }
 
 func (e *explained) hostFacts(b *page, t *policy.Target, h *policy.Host) {

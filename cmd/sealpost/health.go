@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealpost/sealpost/queue/pebblestore"
 	"github.com/sealpost/sealpost/relay/httpapi"
 )
 
@@ -66,8 +67,25 @@ func (h *house) warnings() []string {
 	if late := h.overdue(); late > 0 {
 		list = append(list, "Keys of messages that are gone should have been destroyed "+short(late)+" ago: the log says why they were not. Until then such mail can be decrypted.")
 	}
+	list = append(list, damaged(h.disk.Damage())...)
 	if cfg.Delivery.Paused {
 		list = append(list, "Delivery is paused (delivery.paused): mail is accepted and kept.")
+	}
+	return append(list, suspensionWarnings(h.queue.Suspensions())...)
+}
+
+// damaged says what was found on disk that is not what was written.
+func damaged(found []pebblestore.Damage) (list []string) {
+	mended := 0
+	for _, d := range found {
+		if d.Mended {
+			mended++
+			continue
+		}
+		list = append(list, "The storage is damaged: "+d.String())
+	}
+	if mended > 0 {
+		list = append(list, fmt.Sprintf("The storage was damaged in %d places, and mended: see the log, and look after the disk.", mended))
 	}
 	return list
 }

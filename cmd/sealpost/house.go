@@ -47,13 +47,14 @@ type house struct {
 	*vault
 	queue *queue.Queue
 	*lookout
-	pool    *smtpclient.Pool
-	courier *relay.Courier
-	dock    *submission.Server
-	web     *httpapi.Server
-	tcp     net.Listener // HTTP; nil: none
-	admin   net.Listener // the admin socket
-	paused  chan bool    // what a reload says about delivery.paused
+	pool     *smtpclient.Pool
+	throttle *relay.Throttle
+	courier  *relay.Courier
+	dock     *submission.Server
+	web      *httpapi.Server
+	tcp      net.Listener // HTTP; nil: none
+	admin    net.Listener // the admin socket
+	paused   chan bool    // what a reload says about delivery.paused
 }
 
 // seams are what tests and the demo put in place of the ordinary.
@@ -83,6 +84,7 @@ func openHouse(cfg *config.Config, s seams) (h *house, err error) {
 		return nil, err
 	}
 	h.space = newSpace(cfg)
+	h.space.spent = h.disk.Full
 	if err = h.openDelivery(cfg, s); err != nil {
 		return nil, err
 	}
@@ -121,10 +123,11 @@ func (h *house) openDelivery(cfg *config.Config, s seams) (err error) {
 	if err != nil {
 		return err
 	}
-	client.Logger, client.Observer = h.log, h.metrics.Client()
+	h.throttle = relay.NewThrottle(throttleLimits(&cfg.Delivery), h.metrics)
+	client.Logger, client.Observer, client.Limits = h.log, h.metrics.Client(), h.throttle
 	h.pool = smtpclient.New(client)
 	h.courier = relay.NewCourier(relay.Options{
-		Scout: h.scout, Opener: h.pool, Rules: h.rules.Load, Memory: h.hosts, Outage: h.resolver.Outage, Logger: h.log, Grace: drainDelivery,
+		Scout: h.scout, Opener: h.pool, Throttle: h.throttle, Rules: h.rules.Load, Memory: h.hosts, Outage: h.resolver.Outage, Logger: h.log, Grace: drainDelivery,
 		Observer: observers{h.metrics, h.recent, s.observer},
 	})
 	return nil
@@ -150,13 +153,13 @@ func (h *house) openHTTP(cfg *config.Config) (err error) {
 		return err
 	}
 	h.metrics.Watch(metrics.Sources{
-		Queue: h.queue.Stats, StorageFree: h.space.freeBytes,
-		IntakePaused: h.space.full, DNSSEC: h.resolver.Available, Holds: h.held, Outage: h.resolver.Outage,
+		Queue: h.queue.Stats, StorageFree: h.space.freeBytes, Suspensions: func() int { return len(h.queue.Suspensions()) },
+		IntakePaused: h.space.full, DNSSEC: h.resolver.Available, Holds: h.held, Outage: h.resolver.Outage, Throttled: h.throttled,
 		KeysOverdue: h.overdue,
 	})
 	h.web = httpapi.New(httpapi.Options{
 		Hostname: cfg.Server.Hostname, Version: version(), Metrics: h.metrics.Handler(), Queue: h.queue, Recorder: h.recent, Explainer: h.courier,
-		HostMemory: rememberedHosts{h.lookout}, PolicyMemory: rememberedPolicies{h.lookout}, Keys: h.keys(), Journal: h.prover,
+		HostMemory: rememberedHosts{h.lookout}, PolicyMemory: rememberedPolicies{h.lookout}, Keys: h.keys(), Journal: h.disk, Backup: h.backup, Persons: h.queue,
 		Live: h.liveChecks(), Ready: h.readyChecks(), Warnings: h.warnings, Token: token, Logger: h.log,
 	})
 	if h.admin, err = httpapi.ListenSocket(adminSocket(cfg)); err != nil {
@@ -303,6 +306,9 @@ func (h *house) close() {
 func (h *house) held() int {
 	return h.hosts.Held(h.rules.Load().Default.Hold, time.Now())
 }
+
+// throttled counts the places that get less than the configuration allows.
+func (h *house) throttled() int { return len(h.throttle.Throttled(time.Now())) }
 
 func (h *house) submissionAddrs() []net.Addr { return h.dock.Addrs() }
 

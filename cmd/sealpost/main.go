@@ -33,6 +33,8 @@ type cli struct {
 	Queue       queueCmd       `cmd:"" help:"Look at the queue of a running relay, and act on it."`
 	Audit       auditCmd       `cmd:"" help:"Who was sent what, and how well protected; prove that the journal is whole."`
 	Memory      memoryCmd      `cmd:"" help:"Look at what a running relay remembers of hosts and MTA-STS policies, and make it forget."`
+	Export      exportCmd      `cmd:"" help:"Show what is held of a person: waiting mail and the journal."`
+	Erase       eraseCmd       `cmd:"" help:"Remove a person, as recipient and as sender, from queue and journal, and destroy what decrypts it."`
 	Keys        keysCmd        `cmd:"" help:"Keys of the encryption at rest."`
 	User        userCmd        `cmd:"" help:"Credentials of applications."`
 	Healthcheck healthCmd      `cmd:"" help:"Ask a running relay whether it is ready (for containers)."`

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sealpost/sealpost/config"
+	"github.com/sealpost/sealpost/policy"
+	"github.com/sealpost/sealpost/queue"
 )
 
 // setRules puts a configuration's ruleset in force: deliveries that are decided from
@@ -35,6 +40,7 @@ func (h *house) reload(cfg *config.Config) {
 	}
 	kept := keepRestart(old, cfg)
 	h.setRules(kept)
+	h.throttle.Retune(throttleLimits(&cfg.Delivery))
 	h.space.setMinimum(cfg.Queue.MinFree)
 	h.dock.Reload()
 	if old.Delivery.Paused != cfg.Delivery.Paused {
@@ -43,6 +49,26 @@ func (h *house) reload(cfg *config.Config) {
 	h.cfg.Store(kept)
 	h.metrics.Reloaded(time.Now())
 	h.log.Info("configuration reloaded")
+	h.noteConfig("reload", "signal")
+}
+
+// noteConfig has the journal keep that a configuration came into force, and which promises of
+// domains it sets aside.
+func (h *house) noteConfig(verb, by string) {
+	notes := overridesInForce(h.rules.Load(), time.Now())
+	if err := h.queue.Note(context.Background(), queue.OperatorAction{Verb: verb, By: by, Notes: notes}); err != nil {
+		h.log.Error("the journal does not have the configuration's change", "verb", verb, "error", err)
+	}
+}
+
+// overridesInForce are the rules that set a domain's promise aside now.
+func overridesInForce(r *policy.Ruleset, now time.Time) (notes []string) {
+	for i := range r.Rules {
+		if x := &r.Rules[i]; x.Ignore != 0 && now.Before(x.Expires) {
+			notes = append(notes, fmt.Sprintf("%s ignores %s of %s until %s: %s", x.Name, x.Ignore, strings.Join(x.Match.Domains, ", "), onDate(x.Expires), x.Reason))
+		}
+	}
+	return notes
 }
 
 // restartKeys are the parts of a configuration that are read at the start only.
@@ -56,6 +82,7 @@ func restartKeys() map[string]func(*config.Config) any {
 		"delivery": func(c *config.Config) any {
 			d := c.Delivery
 			d.Paused = false
+			d.ConnectionsPerHost, d.MessagesPerConnection, d.RatePerHost, d.Providers = 0, 0, config.Rate{}, nil
 			return d
 		},
 		"queue": func(c *config.Config) any {
@@ -85,10 +112,12 @@ func needRestart(old, next *config.Config) []string {
 // they really are: the next reload is compared with what runs.
 func keepRestart(old, next *config.Config) *config.Config {
 	c := *next
-	paused, free := next.Delivery.Paused, next.Queue.MinFree
+	free, d := next.Queue.MinFree, old.Delivery
+	d.Paused, d.ConnectionsPerHost, d.MessagesPerConnection = next.Delivery.Paused, next.Delivery.ConnectionsPerHost, next.Delivery.MessagesPerConnection
+	d.RatePerHost, d.Providers = next.Delivery.RatePerHost, next.Delivery.Providers
 	c.Server.DataDir, c.Server.Hostname = old.Server.DataDir, old.Server.Hostname
-	c.Submission, c.HTTP, c.DNS, c.Delivery, c.Queue = old.Submission, old.HTTP, old.DNS, old.Delivery, old.Queue
-	c.Delivery.Paused, c.Queue.MinFree = paused, free
+	c.Submission, c.HTTP, c.DNS, c.Delivery, c.Queue = old.Submission, old.HTTP, old.DNS, d, old.Queue
+	c.Queue.MinFree = free
 	c.Policy.Ruleset.DANE, c.Policy.Ruleset.MTASTS = old.Policy.Ruleset.DANE, old.Policy.Ruleset.MTASTS
 	return &c
 }

@@ -178,7 +178,7 @@ func TestNothingPlainOnDisk(t *testing.T) {
 	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	tighten(t, filepath.Join(backup, "keys"))
+	tighten(t, backup)
 
 	d = openSealed(t, dir)
 	if q, err = queue.New(queue.Options{Store: d.store}); err != nil {
@@ -209,7 +209,7 @@ func TestNothingPlainOnDisk(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(backup, "keys"), os.DirFS(filepath.Join(dir, "keys"))); err != nil {
 		t.Fatal(err)
 	}
-	tighten(t, filepath.Join(backup, "keys"))
+	tighten(t, backup)
 	readBackup(t, backup, ids, seal.ErrKeyGone)
 
 	// And the search finds what is plain.

@@ -50,6 +50,7 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 		}
 	}()
 	log.Info("serving", "version", version(), "submission", h.submissionAddrs(), "http", h.httpAddr(), "data", cfg.Server.DataDir, "encrypted", h.ring != nil)
+	h.noteConfig("start", "serve")
 	return h.run(ctx)
 }
 

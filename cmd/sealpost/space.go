@@ -20,6 +20,8 @@ const spaceFresh = time.Second
 // gets 452 4.3.1, deliveries go on.
 type space struct {
 	dir string
+	// spent reports that the disk was full and the store gave its reserve up; nil: never.
+	spent func() bool
 
 	mu      sync.Mutex
 	minimum uint64
@@ -53,6 +55,9 @@ func (s *space) gate() error {
 	free, minimum, err := s.look()
 	if err != nil {
 		return errors.Join(queue.ErrFull, err)
+	}
+	if s.spent != nil && s.spent() {
+		return fmt.Errorf("%w: %d octets are free and the store's reserve is used up", queue.ErrFull, free)
 	}
 	if free < minimum {
 		return fmt.Errorf("%w: %d octets are free, queue.min_free is %d", queue.ErrFull, free, minimum)

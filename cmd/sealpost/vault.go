@@ -17,9 +17,9 @@ import (
 // keys. Whoever uses the store uses this one.
 type vault struct {
 	store  queue.Store
-	prover queue.Prover // of the journal, as it is stored
-	sealed *seal.Store  // the same; nil: not sealed
-	ring   *seal.Ring   // its keys; nil: none
+	disk   *pebblestore.Store // what is under the seal
+	sealed *seal.Store        // the same; nil: not sealed
+	ring   *seal.Ring         // its keys; nil: none
 }
 
 // vaultOptions are what a vault is opened with beside the configuration.
@@ -32,12 +32,13 @@ type vaultOptions struct {
 // knows whether there must be keys, so that none are made anew where some are missing.
 func openVault(cfg *config.Config, o vaultOptions) (*vault, error) {
 	inner, err := pebblestore.Open(pebblestore.Options{
-		Dir: cfg.QueueDir(), KeyDir: cfg.KeyDir(), Retention: cfg.Queue.JournalRetention, Logger: o.log, Fatal: o.fatal,
+		Dir: cfg.QueueDir(), KeyDir: cfg.KeyDir(), Retention: cfg.Queue.JournalRetention,
+		MaxJournal: cfg.Queue.JournalMaxSize, Logger: o.log, Fatal: o.fatal,
 	})
 	if err != nil {
 		return nil, &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
 	}
-	v := &vault{store: inner, prover: inner}
+	v := &vault{store: inner, disk: inner}
 	mark, err := seal.RingOf(context.Background(), inner)
 	switch {
 	case err != nil:

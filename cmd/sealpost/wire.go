@@ -14,6 +14,7 @@ import (
 	"github.com/sealpost/sealpost/policy/dnssec"
 	"github.com/sealpost/sealpost/policy/mtasts"
 	"github.com/sealpost/sealpost/queue"
+	"github.com/sealpost/sealpost/relay"
 	"github.com/sealpost/sealpost/relay/metrics"
 	"github.com/sealpost/sealpost/relay/smtpclient"
 	"github.com/sealpost/sealpost/relay/submission"
@@ -34,11 +35,15 @@ func metricsOptions(cfg *config.Config, log *slog.Logger) metrics.Options {
 
 // retryOptions are those of the queue that a reload can change.
 func retryOptions(cfg *config.Config) queue.Options {
-	return queue.Options{
+	o := queue.Options{
 		Schedule: cfg.Retry.Schedule, GiveUp: cfg.Retry.GiveUp, WarnAfter: cfg.Retry.WarnAfter,
 		// For each connection those in flight, and one that follows.
 		PerLane: cfg.Delivery.ConnectionsPerHost * (cfg.Delivery.MessagesInFlight + 1),
 	}
+	for i := range cfg.Delivery.Providers { // a lane may be for a provider that gets more
+		o.PerLane = max(o.PerLane, cfg.Delivery.Providers[i].Connections*(cfg.Delivery.MessagesInFlight+1))
+	}
+	return o
 }
 
 func resolverOptions(cfg *config.Config) dnssec.Options {
@@ -98,6 +103,17 @@ func clientOptions(cfg *config.Config) (smtpclient.Options, error) {
 		ConnectionsPerHost: d.ConnectionsPerHost, MessagesPerConnection: d.MessagesPerConnection,
 		Window: d.MessagesInFlight,
 	}, err
+}
+
+// throttleLimits are the limits on hosts and providers, which a reload can change.
+func throttleLimits(d *config.Delivery) relay.Limits {
+	l := relay.Limits{Connections: d.ConnectionsPerHost, Messages: d.MessagesPerConnection, Rate: d.RatePerHost.PerSecond()}
+	for _, p := range d.Providers {
+		l.Providers = append(l.Providers, relay.Provider{
+			Match: p.Match, Connections: p.Connections, Messages: p.MessagesPerConnection, Rate: p.Rate.PerSecond(),
+		})
+	}
+	return l
 }
 
 // trustedRoots are the WebPKI roots: the system's, with delivery.ca_file added or

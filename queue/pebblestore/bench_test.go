@@ -103,3 +103,34 @@ func BenchmarkInsert(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkJournal is what an entry of 900 octets costs before the log: its hash outside of
+// the lock, its number and link under it.
+func BenchmarkJournal(b *testing.B) {
+	s := mustOpen(b, Options{Dir: b.TempDir()})
+	defer s.Close()
+	entries := [][]byte{bytes.Repeat([]byte("x"), 900)}
+	leaves := []queue.Hash{queue.Leaf(entries[0])}
+	b.Run("leaf", func(b *testing.B) {
+		for b.Loop() {
+			leaves[0] = queue.Leaf(entries[0])
+		}
+	})
+	b.Run("locked", func(b *testing.B) {
+		batch := s.db.NewBatchWithSize(4 << 10)
+		b.ReportAllocs()
+		for b.Loop() {
+			batch.Reset()
+			s.journal.add(batch, entries, leaves)
+		}
+		if err := batch.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	b.Run("head", func(b *testing.B) {
+		for b.Loop() {
+			h := s.signer.next(1, queue.Hash{}, time.Now())
+			_ = queue.SignHead(&h, s.signer.key)
+		}
+	})
+}

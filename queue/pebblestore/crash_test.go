@@ -3,6 +3,7 @@ package pebblestore
 import (
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -54,5 +55,16 @@ func TestCrashInFlight(t *testing.T) {
 	}
 	for seed := range seeds {
 		storetest.CrashInFlight(t, newDisk(t), seed, rounds)
+	}
+}
+
+// Whole lives in a queue, the power cut after every step.
+func TestCrashLives(t *testing.T) {
+	seeds, messages := uint64(2), 25
+	if raceDetector {
+		seeds, messages = 1, 8
+	}
+	for seed := range seeds {
+		synctest.Test(t, func(t *testing.T) { storetest.CrashLives(t, newDisk(t), seed, messages) })
 	}
 }

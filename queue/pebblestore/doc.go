@@ -18,8 +18,10 @@
 //	                       group, data
 //	b ID chunk(4)          at most 256 KiB of body               once        SingleDelete
 //	o ID                   "this body may be an orphan"          seldom      Delete
-//	j sequence(8)          time, journal entry                   once        DeleteRange
-//	t hour(8)              first journal sequence in the hour    once        Delete
+//	j sequence(8)          C1, time(8), link(32), journal entry  once        DeleteRange
+//	t time(8)              first journal sequence from then on,  twice       Delete
+//	                       octets until the next t
+//	h index(8)             signed head of the journal            once        Delete
 //	s name                 numbers of the store itself           seldom      never
 //	c name                 cells                                 overwritten Delete
 //
@@ -43,6 +45,21 @@
 // goes in the batch that makes the message ours. When the store is opened, bodies
 // that still have an o key are removed. The same key is used when a message goes
 // whose body is being read: its chunks are removed by the last reader, or at the next open.
+//
+// # The journal's chain
+//
+// link(n) = SHA-256(01 + link(n-1) + n(8) + time(8) + SHA-256(entry)), with the entry as it was
+// handed to the store: sealed, so that the chain is checked without a decryption key and bears
+// entries that nobody can open any more. The hash of the entry is made outside of Store.order,
+// the short link under it. Entries from before the chain (layout 1) have no C1 and no link: a
+// value that began so would be of a time before 1970.
+//
+// A head (queue.Head) names the last entry and its link, the mark below which entries were
+// removed with the link before it, and the head before; it is signed with Ed25519. One is written
+// when there are 4096 new entries, or any after 30 seconds, when entries are removed (in the
+// same batch), and by Close. It is behind its entries in the log, so after a crash it
+// names none that is not there. When entries at the end are missing all the same, numbers go on
+// behind those that the head knows of.
 //
 // An error of the log cannot be repaired by trying again: the process ends with code 3
 // (Options.Fatal) and finds out at the next start what was synced.

@@ -66,7 +66,7 @@ func TestOpenOnFullDisk(t *testing.T) {
 		}
 	})
 	ballast := filepath.Join(dir, "ballast")
-	if err := os.WriteFile(ballast, make([]byte, 30<<20), 0o600); err != nil {
+	if err := os.WriteFile(ballast, make([]byte, 37<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	store := filepath.Join(dir, "queue")
@@ -85,8 +85,8 @@ func TestOpenOnFullDisk(t *testing.T) {
 	}
 }
 
-// fullFS has no room for tables while full is true; it counts what it refused.
-func fullFS(fs vfs.FS, full *atomic.Bool, refused *atomic.Int64) vfs.FS {
+// tableless has no room for tables while full is true; it counts what it refused.
+func tableless(fs vfs.FS, full *atomic.Bool, refused *atomic.Int64) vfs.FS {
 	return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".sst") && full.Load() {
 			refused.Add(1)
@@ -113,7 +113,7 @@ func TestRecoverOnFullDisk(t *testing.T) {
 	var log bytes.Buffer
 	after := d.Cut(100, 1).(disk)
 	go func() {
-		_, err := Open(Options{Dir: "db", fs: fullFS(after.fs, &full, &refused), Logger: slog.New(slog.NewTextHandler(&log, nil)), Fatal: func(code int) {
+		_, err := Open(Options{Dir: "db", fs: tableless(after.fs, &full, &refused), Logger: slog.New(slog.NewTextHandler(&log, nil)), Fatal: func(code int) {
 			codes <- code
 			select {} // as os.Exit: never returns
 		}})
@@ -142,7 +142,7 @@ func TestFlushOnFullDisk(t *testing.T) {
 	var full atomic.Bool
 	var refused atomic.Int64
 	var log bytes.Buffer
-	s := mustOpen(t, Options{Dir: "db", fs: fullFS(vfs.NewMem(), &full, &refused), Logger: slog.New(slog.NewTextHandler(&log, nil)), Fatal: func(code int) {
+	s := mustOpen(t, Options{Dir: "db", fs: tableless(vfs.NewMem(), &full, &refused), Logger: slog.New(slog.NewTextHandler(&log, nil)), Fatal: func(code int) {
 		t.Errorf("ended with %d", code)
 		select {}
 	}})

@@ -125,10 +125,10 @@ func writeFile(disk vfs.FS, dir, name string, content []byte) error {
 	if err := disk.Rename(path+".tmp", path); err != nil {
 		return err
 	}
-	return syncDir(disk, dir)
+	return syncFS(disk, dir)
 }
 
-func syncDir(disk vfs.FS, dir string) error {
+func syncFS(disk vfs.FS, dir string) error {
 	d, err := disk.OpenDir(dir)
 	if err != nil {
 		return err
@@ -148,7 +148,7 @@ func makeKey(disk vfs.FS, dir string) (ed25519.PrivateKey, error) {
 	if err := storeKey(disk, dir, key); err != nil {
 		return nil, err
 	}
-	return key, syncDir(disk, disk.PathDir(dir))
+	return key, syncFS(disk, disk.PathDir(dir))
 }
 
 // storeKey writes both halves, the public one first: a private key without it would be one
@@ -165,7 +165,7 @@ func storeKey(disk vfs.FS, dir string, key ed25519.PrivateKey) error {
 	block := pem.EncodeToMemory(&pem.Block{Type: pemPrivate, Bytes: private})
 	err = writeFile(disk, dir, PublicKeyFile, pem.EncodeToMemory(&pem.Block{Type: pemPublic, Bytes: public}))
 	if err == nil {
-		err = writeFile(disk, dir, keyFile, append(block, block...)) // openssl reads the first
+		err = writeFile(disk, dir, keyFile, append(append(block, 0x0a), block...)) // openssl reads the first
 	}
 	if err != nil {
 		return fmt.Errorf("key of the journal: %w", err)

@@ -15,6 +15,9 @@ func (s *Store) Insert(ctx context.Context, in *queue.Insertion) (err error) {
 	if err := in.Check(); err != nil {
 		return err
 	}
+	if err := s.room(); err != nil {
+		return err
+	}
 	if err := s.schedule.Reserve(in.ID); err != nil {
 		return err
 	}
@@ -113,6 +116,9 @@ func (u *upload) stream(ctx context.Context, b *pebble.Batch) (size int64, err e
 // ahead writes a chunk without waiting for the disk. The orphan mark is in the log
 // before or with the first one.
 func (u *upload) ahead(chunk []byte) error {
+	if err := u.s.room(); err != nil {
+		return err
+	}
 	b := u.s.db.NewBatchWithSize(len(chunk) + 128)
 	defer b.Close()
 	if u.written == 0 {

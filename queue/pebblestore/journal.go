@@ -299,3 +299,25 @@ func (s *Store) anchor(low uint64) (queue.Hash, error) {
 	e, err := decodeEntry(v)
 	return e.link, err
 }
+
+// JournalAt is a position before all entries of a time: see queue.Historian.
+func (s *Store) JournalAt(t time.Time) string {
+	j := &s.journal
+	s.order.Lock()
+	defer s.order.Unlock()
+	// The hours may only be too late for an entry, never too early: the clock can be set back.
+	n := sort.Search(len(j.hours), func(i int) bool { return j.hours[i].start > t.Unix() })
+	if n == 0 || j.hours[n-1].first == 0 {
+		return ""
+	}
+	return journalPos(j.hours[n-1].first - 1)
+}
+
+// Missed is how many entries behind a position are gone: see queue.Historian.
+func (s *Store) Missed(pos string) uint64 {
+	n, err := parseJournalPos(pos)
+	if low := s.journal.low.Load(); err == nil && pos != "" && n+1 < low {
+		return low - n - 1
+	}
+	return 0
+}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -47,9 +46,14 @@ func (l logger) Fatalf(format string, args ...any) {
 }
 
 // listener hears of the few events that an operator must know.
-func (l logger) listener() *pebble.EventListener {
+func (l logger) listener(b *ballast) *pebble.EventListener {
 	return &pebble.EventListener{
-		BackgroundError: l.background,
+		BackgroundError: func(err error) {
+			if isFull(err) && l.opened.Load() {
+				b.throw()
+			}
+			l.background(err)
+		},
 		// Not fatal, as Pebble has it: the rest of the queue goes on.
 		// tableFS has told already what it is; this says in which file, in Pebble's words.
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
@@ -68,7 +72,7 @@ func (l logger) listener() *pebble.EventListener {
 // the process ends instead, for nobody could stop it. A relay that runs goes on: what it
 // has can still be sent, which makes room.
 func (l logger) background(err error) {
-	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) // a quota is a disk too
+	full := isFull(err)
 	if full && !l.opened.Load() {
 		l.Fatalf("the disk is too full to open the store: %v: free some space, then start again", err)
 	}

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
 
 	"github.com/sealpost/sealpost/queue"
 )
@@ -32,6 +34,8 @@ type Options struct {
 	Fatal func(code int)
 
 	fs vfs.FS // tests: another file system
+	// disk is the size of the file system, in octets; 0: unknown.
+	disk uint64
 	// free tells the free space of Dir. nil: FreeBytes, or not asked with another fs.
 	free func(dir string) (uint64, error)
 }
@@ -46,6 +50,12 @@ const fatalCode = 3
 // queueing on. A log that needs more ends the start by ENOSPC (logger.background).
 const startReserve = 16 << 20
 
+// Bounds of a memtable. Big ones are good: most messages die in them.
+const (
+	memTableMin = 4 << 20
+	memTableMax = 40 << 20
+)
+
 // Store is a queue.Store and a queue.Counter. Make one with Open.
 type Store struct {
 	db       *pebble.DB
@@ -58,16 +68,18 @@ type Store struct {
 	shelf    shelf
 	buffers  sync.Pool // *[]byte with room for a chunk
 	small    sync.Pool // *[]byte of smallSize
+	ballast  *ballast
 	stop     chan struct{}
 	work     chan struct{} // capacity 1: a head is due, or the journal is too large
 	keeper   sync.WaitGroup
 }
 
 var (
-	_ queue.Store   = (*Store)(nil)
-	_ queue.Counter = (*Store)(nil)
-	_ queue.Prover  = (*Store)(nil)
-	_ queue.Prover  = (*Archive)(nil)
+	_ queue.Store     = (*Store)(nil)
+	_ queue.Counter   = (*Store)(nil)
+	_ queue.Historian = (*Store)(nil)
+	_ queue.Prover    = (*Store)(nil)
+	_ queue.Prover    = (*Archive)(nil)
 )
 
 // Open opens the store in a directory, or makes one. It fails when another process
@@ -82,7 +94,10 @@ func Open(o Options) (*Store, error) {
 	if o.Fatal == nil {
 		o.Fatal = os.Exit
 	}
-	if o.fs == nil {
+	log := newLogger(&o)
+	reserve := &ballast{log: log}
+	real := o.fs == nil
+	if real {
 		o.fs = vfs.Default
 		if o.free == nil {
 			o.free = FreeBytes
@@ -91,7 +106,12 @@ func Open(o Options) (*Store, error) {
 	if err := o.fs.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("pebblestore: %w", err)
 	}
-	if err := o.checkSpace(); err != nil {
+	if real {
+		if err := o.measure(reserve); err != nil {
+			return nil, err
+		}
+	}
+	if err := o.checkSpace(reserve); err != nil {
 		return nil, err
 	}
 	lock, err := pebble.LockDirectory(o.Dir, o.fs)
@@ -99,12 +119,12 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("pebblestore: %s cannot be locked (is another sealpost using it?): %w", o.Dir, err)
 	}
 	s := &Store{
-		lock: lock, log: newLogger(&o), schedule: queue.NewSchedule(), stop: make(chan struct{}), work: make(chan struct{}, 1),
+		lock: lock, log: log, ballast: reserve, schedule: queue.NewSchedule(), stop: make(chan struct{}), work: make(chan struct{}, 1),
 		journal: journal{retention: o.Retention, limit: o.MaxJournal}, shelf: shelf{open: make(map[queue.ID]*volume)},
 	}
 	s.buffers.New = func() any { b := make([]byte, chunkSize); return &b }
 	s.small.New = func() any { b := make([]byte, smallSize); return &b }
-	po := settings(&o, s.log, lock)
+	po := settings(&o, s, lock)
 	if err := (&examination{o.fs, o.Dir, s.log, s.log.check}).run(po); err != nil {
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), lock.Close())
 	}
@@ -118,13 +138,44 @@ func Open(o Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), s.db.Close(), lock.Close())
 	}
 	s.log.opened.Store(true)
+	s.ballast.open()
 	s.keeper.Go(s.keep)
 	return s, nil
 }
 
+// measure fits the store to its disk: memtables, of which logs and tables are several times
+// the size, and the reserve are small on a small one.
+func (o *Options) measure(b *ballast) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(o.Dir, &st); err != nil {
+		return fmt.Errorf("pebblestore: size of the disk of %s: %w", o.Dir, err)
+	}
+	o.disk = st.Blocks * uint64(st.Bsize)
+	b.path, b.free = filepath.Join(o.Dir, ballastName), o.free
+	b.size = min(max(int64(o.disk/ballastPart), ballastMin), ballastMax)
+	return nil
+}
+
+// memTable is the size of a memtable.
+func (o *Options) memTable() uint64 {
+	if o.disk == 0 {
+		return memTableMax
+	}
+	return min(max(o.disk/16, memTableMin), memTableMax)
+}
+
+// reserve is the free space without which the store is not opened.
+func (o *Options) reserve() uint64 {
+	if o.disk == 0 {
+		return startReserve
+	}
+	return min(o.disk/8, startReserve)
+}
+
 // checkSpace fails when the disk is so full that opening the store could not end:
-// Pebble tries a flush that failed again for ever, at once, and waits for it.
-func (o *Options) checkSpace() error {
+// Pebble tries a flush that failed again for ever, at once, and waits for it. The
+// ballast goes first.
+func (o *Options) checkSpace(b *ballast) error {
 	if o.free == nil {
 		return nil
 	}
@@ -132,24 +183,30 @@ func (o *Options) checkSpace() error {
 	if err != nil {
 		return fmt.Errorf("pebblestore: %w", err)
 	}
-	if n < startReserve {
+	if n < o.reserve() && b.throw() {
+		if n, err = o.free(o.Dir); err != nil {
+			return fmt.Errorf("pebblestore: %w", err)
+		}
+	}
+	if n < o.reserve() {
 		return fmt.Errorf("pebblestore: the disk is too full to open %s: %d KiB are free there, at least %d KiB are needed: free some space, then start again",
-			o.Dir, n>>10, startReserve>>10)
+			o.Dir, n>>10, o.reserve()>>10)
 	}
 	return nil
 }
 
 // settings are Pebble's, for a store where most values live for a moment.
-func settings(o *Options, log logger, lock *pebble.Lock) *pebble.Options {
+func settings(o *Options, s *Store, lock *pebble.Lock) *pebble.Options {
+	log := s.log
 	po := &pebble.Options{
-		FS:   walFS{twinFS{tableFS{o.fs, log, log.check}, log}, log},
+		FS:   walFS{twinFS{fullFS{tableFS{o.fs, log, log.check}, s.ballast}, log}, o.Dir, log},
 		Lock: lock,
 		// Pinned: a newer format cannot be undone. The next ones only bring value separation.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
 		CacheSize:          32 << 20,
 		// Big, so that most messages die in it and are never written to a table; there
 		// are up to three of them under load, and the aim is 300 MB for a million messages.
-		MemTableSize:                40 << 20,
+		MemTableSize:                o.memTable(),
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       2,
 		L0StopWritesThreshold:       32,
@@ -158,7 +215,7 @@ func settings(o *Options, log logger, lock *pebble.Lock) *pebble.Options {
 		WALBytesPerSync:             512 << 10,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		Logger:                      log,
-		EventListener:               log.listener(),
+		EventListener:               log.listener(s.ballast),
 	}
 	po.Experimental.SpanPolicyFunc = apart
 	po.Experimental.CompactionScheduler = newScheduler(log.resting)

@@ -60,6 +60,9 @@ func verify(ctx context.Context, db *pebble.DB, o queue.VerifyOptions, upTo func
 		}
 	}
 	a.upTo = upTo()
+	if a.o.Latest != nil { // what a head names is before it in the log
+		a.upTo = max(a.upTo, a.o.Latest.Number+1)
+	}
 	a.c = queue.NewChecker(a.o)
 	for {
 		more, err := a.page(ctx)

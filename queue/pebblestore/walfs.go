@@ -11,20 +11,29 @@ import (
 // and exit code 2.
 type walFS struct {
 	vfs.FS
+	dir string // of the store: a checkpoint is elsewhere, and may fail
 	log logger
 }
 
 // check ends the process when an operation on the log failed.
 func (w walFS) check(what, name string, err error) {
-	if err != nil {
-		w.log.Fatalf("%s %s: %v", what, filepath.Base(name), err)
+	switch {
+	case err == nil:
+	case isFull(err):
+		w.log.Fatalf("%s %s: %v: free some space on the disk of the data directory, then start again", what, filepath.Base(name), err)
+	default:
+		w.log.Fatalf("%s %s: %v: look after the disk of the data directory (the kernel's log tells more), then start again", what, filepath.Base(name), err)
 	}
 }
 
 func isLog(name string) bool { return filepath.Ext(name) == ".log" }
 
+func (w walFS) isLog(name string) bool {
+	return isLog(name) && filepath.Dir(name) == filepath.Clean(w.dir)
+}
+
 func (w walFS) wrap(f vfs.File, name string, err error) (vfs.File, error) {
-	if !isLog(name) {
+	if !w.isLog(name) {
 		return f, err
 	}
 	w.check("create", name, err)
@@ -43,8 +52,8 @@ func (w walFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File
 
 func (w walFS) OpenDir(name string) (vfs.File, error) {
 	f, err := w.FS.OpenDir(name)
-	if err != nil {
-		return nil, err
+	if err != nil || filepath.Clean(name) != filepath.Clean(w.dir) {
+		return f, err
 	}
 	return walFile{f, w, name}, nil
 }

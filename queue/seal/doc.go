@@ -15,7 +15,7 @@
 //	epoch     slice (a third of Delay)    epoch-T.G.key     kek           when two slices old
 //	message   message                     its own record    epoch         with its epoch, unless it waits
 //	(carry)   sweep with waiting mail     carry-T.G.key     kek           by the next sweep
-//	journal   day                         journal-DAY.G.key kek           after Retention; single messages by Erase
+//	journal   day                         journal-DAY.G.key kek           after Retention; single ones by EraseEntries
 //
 // A message's key is random, seals its record, its rows and the frames of its body, and
 // lies in its record, wrapped by the epoch in which the message was accepted. Once in a slice
@@ -27,7 +27,8 @@
 // again. The hot path has no sync of its own: an epoch's file is made when it begins.
 //
 // The journal entries of a message on a day are sealed by a leaf of that day's tree of keys
-// (tree.go), which can lose one leaf and keep all others.
+// (tree.go), which can lose one leaf and keep all others; an entry about no message has a leaf
+// of its own (person.go).
 //
 // Lanes and names of cells are keyed hashes (HMAC-SHA-256 under the root, 128 bits); the
 // class of a cell, up to the first slash, stays. Fairness classes are enciphered, equal ones to
@@ -55,7 +56,7 @@
 //	         without its tag, which is in the record; last is 1 for the last frame. So a
 //	         sealed body is exactly as long as the body.
 //	entry    F9 'j' day(4, as 20261127) len(1) name nonce(12) AEAD(leaf, nonce, entry, all before the
-//	         nonce); name is the message's ID, or nothing
+//	         nonce); name is the message's ID, or "~" and 22 random characters (or nothing, at first)
 //	cell     F9 'c' nonce(12) AEAD(cell key, nonce, uvarint(len(name)) + name + value, "c" + stored);
 //	         stored is class + "~" + base64url(HMAC(root, "cell" 0 + name)[:16]), cell
 //	         key is HMAC(root, "cell key" 0 + stored)

@@ -184,6 +184,17 @@ func (r *Ring) today() (uint64, *tree, error) {
 	return n, r.dayTree(n), nil
 }
 
+// isRetired reports whether a leaf seals nothing more.
+func (r *Ring) isRetired(day uint64, name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.retired) == 0 {
+		return false
+	}
+	_, yes := r.retired[leafKey(day, name)]
+	return yes
+}
+
 // addDay makes the journal keys of a day. Under work.
 func (r *Ring) addDay(n uint64) error {
 	return r.putDay(&day{meta: meta{kind: kindJournal, id: n, created: time.Now()}, tree: newTree()})
@@ -236,20 +247,28 @@ func (r *Ring) keepDays(now time.Time) error {
 func (r *Ring) puncture(ids []queue.ID) (int, error) {
 	r.work.Lock()
 	defer r.work.Unlock()
-	lost := 0
-	for _, d := range r.days {
-		// The tree before is left to the collector: somebody may be reading it.
-		next, n := &day{meta: d.meta, tree: d.tree}, 0
+	leaves := make(map[uint64][]uint64)
+	for n := range r.days {
 		for _, id := range ids {
-			if at := id.Time(); !at.IsZero() && dayNumber(at) > d.id {
-				continue
-			}
-			if t, ok := next.tree.puncture(leafOf(string(id))); ok {
-				next.tree = t
-				n++
+			if at := id.Time(); at.IsZero() || dayNumber(at) <= n {
+				leaves[n] = append(leaves[n], leafOf(string(id)))
 			}
 		}
-		if n == 0 {
+	}
+	return r.lose(leaves)
+}
+
+// lose destroys leaves of days. Under work.
+func (r *Ring) lose(leaves map[uint64][]uint64) (int, error) {
+	lost := 0
+	for id, list := range leaves {
+		d := r.days[id]
+		if d == nil {
+			continue // the whole day is gone
+		}
+		// The tree before is left to the collector: somebody may be reading it.
+		next, n := &day{meta: d.meta}, 0
+		if next.tree, n = d.tree.without(list...); n == 0 {
 			continue
 		}
 		next.gen++

@@ -166,7 +166,7 @@ func TestErase(t *testing.T) {
 		t.Errorf("mail of %v and journal of %v open", mail, journal)
 	}
 	checkOverwritten(t, d)
-	// Its name can be used again; entries then go under no name.
+	// Its name can be used again; entries then go under names of their own.
 	if _, err := w.s.sealEntry(person, []byte("x")); err != nil {
 		t.Error(err)
 	}
@@ -281,6 +281,110 @@ func TestSlowUpload(t *testing.T) {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Hour)
+		}
+	})
+}
+
+// TestEraseEntries: single keys of the journal are destroyed by their names. What is written
+// from Retire on is under other keys, about the same message too, and stays.
+func TestEraseEntries(t *testing.T) {
+	t.Parallel()
+	d, p := newMemDisk(), newTape()
+	w := &world{TB: t, ctx: t.Context(), s: mustNew(t, p, mustRing(t, RingOptions{Dir: "keys", disk: d}), Options{})}
+	defer w.s.Close()
+	waits, gone := w.insert("waits", "a.example", "b.example"), w.insert("goes", "a.example")
+	w.remove(gone)
+	for _, text := range []string{"stays", "goes"} { // under no message: each under a key of its own
+		if err := w.s.Commit(w.ctx, &queue.Change{Entries: [][]byte{[]byte(text)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := make(map[string]string)
+	scan := func() {
+		t.Helper()
+		err := w.s.Scan(w.ctx, queue.ScanQuery{Kind: queue.ScanJournal}, func(it queue.Item) error {
+			keys[string(it.Entry)] = it.Key
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	scan()
+	if keys["stays"] == keys["goes"] || keys["stays"] == "" || keys["accepted "+string(gone)] != keys["settled "+string(gone)] {
+		t.Fatalf("keys %v", keys)
+	}
+	doomed := []string{keys["accepted "+string(waits)], keys["goes"]}
+	if err := w.s.Retire(w.ctx, doomed); err != nil {
+		t.Fatal(err)
+	}
+	change := func() {
+		t.Helper()
+		_, rows, err := w.s.Read(w.ctx, waits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.s.Commit(w.ctx, &queue.Change{Update: rows[:1], Entries: [][]byte{[]byte("later")}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change()
+	if scan(); keys["later"] == doomed[0] {
+		t.Error("an entry is sealed by a key that was retired")
+	}
+	generation, err := w.s.EraseEntries(w.ctx, doomed)
+	if err != nil || generation == 0 {
+		t.Fatalf("generation %d, %v", generation, err)
+	}
+	change() // the leaf is lost now
+	want := []string{"accepted " + string(gone), "later", "later", "settled " + string(gone), "stays"}
+	got := w.journal()
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("journal %q, want %q", got, want)
+	}
+	if err := w.whole(waits, "waits"); err != nil {
+		t.Error(err)
+	}
+	if mail, _ := openAll(t, p, d.clone()); !slices.Equal(mail, []queue.ID{waits}) {
+		t.Errorf("mail of %v opens, want that which waits", mail)
+	}
+	checkOverwritten(t, d)
+	if _, err := w.s.EraseEntries(w.ctx, doomed); err != nil {
+		t.Errorf("erased again: %v", err)
+	}
+	for _, bad := range []string{"", "20261127/", "x/y", "y"} {
+		if err := w.s.Retire(w.ctx, []string{bad}); err == nil {
+			t.Errorf("key %q was taken", bad)
+		}
+	}
+	if a, b := w.s.Mark("ann@a.example"), w.s.Mark("bob@a.example"); a == b || a != w.s.Mark("ann@a.example") || strings.Contains(a, "ann") {
+		t.Errorf("marks %q, %q", a, b)
+	}
+}
+
+// TestRetireWaits: who is writing by a key when it is retired has written when Retire is back.
+func TestRetireWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := &stuck{newTape(), make(chan struct{}), make(chan struct{})}
+		w := &world{TB: t, ctx: t.Context(), s: mustNew(t, k, mustRing(t, RingOptions{Dir: "keys", disk: newMemDisk()}), Options{})}
+		defer w.s.Close()
+		go w.insert("body", "a.example")
+		<-k.behind
+		retired := make(chan error, 1)
+		go func() { retired <- w.s.Retire(w.ctx, []string{leafKey(dayNumber(time.Now()), "x")}) }()
+		synctest.Wait()
+		select {
+		case <-retired:
+			t.Fatal("an entry is not in the store yet")
+		default:
+		}
+		close(k.free)
+		if err := <-retired; err != nil {
+			t.Fatal(err)
+		}
+		if n := len(w.journal()); n != 1 {
+			t.Errorf("%d entries", n)
 		}
 	})
 }

@@ -172,6 +172,9 @@ func (s *Store) openItem(it *queue.Item, kind queue.ItemKind, v *view) (err erro
 		}
 		return d
 	}
+	if day, name, _, err := entryHead(it.Entry); err == nil && name != "" {
+		it.Key = leafKey(day, name)
+	}
 	it.Entry = plain
 	return nil
 }

@@ -64,6 +64,7 @@ type Ring struct {
 	current *epoch
 	carries []*carry // newest first
 	days    map[uint64]*day
+	retired map[string]struct{} // leaf keys by which nothing more is sealed
 }
 
 // kek is a key-encryption key.
@@ -117,6 +118,7 @@ func OpenRing(o RingOptions) (*Ring, error) {
 			o.Logger.Warn("seal: a key file is damaged: its second copy is used (`sealpost keys rotate` writes all key files anew; look at the disk)", "file", path)
 		}},
 		keks: make(map[uint64]*kek), epochs: make(map[uint64]*epoch), days: make(map[uint64]*day),
+		retired: make(map[string]struct{}),
 	}
 	r.quiet = sync.NewCond(&r.mu)
 	if err := r.expect(); err != nil {
@@ -362,7 +364,7 @@ func (r *Ring) rewrap() error {
 			return err
 		}
 		r.mu.Lock()
-		*m = next
+		m.gen, m.kek = next.gen, next.kek // all else is the same, and read by others
 		r.mu.Unlock()
 		if err := r.destroy(old); err != nil {
 			return err

@@ -23,6 +23,9 @@ type Options struct {
 	// RefusePlain refuses what was not sealed. Set it when the last message from before
 	// sealing is gone: until then who can write to the disk can put plain mail there.
 	RefusePlain bool
+	// Still is for a look at a store, a restored one for example: no sweep destroys the keys of
+	// what is not in it. Sweep must not be called then.
+	Still bool
 }
 
 // Store seals what goes into another store, and opens what comes out. It is a
@@ -75,7 +78,9 @@ func New(inner queue.Store, ring *Ring, o Options) (*Store, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	s.keeper.Go(func() { s.keep(ctx) })
+	if !o.Still {
+		s.keeper.Go(func() { s.keep(ctx) })
+	}
 	return s, nil
 }
 
@@ -226,18 +231,21 @@ func (t *intake) end() {
 	}
 }
 
-// sealEntry seals a journal entry under a message's name. When that message's journal
-// was erased the entry goes under no name.
+// sealEntry seals a journal entry under a message's name; under one of its own where there is
+// no message, or where that one's journal was erased.
 func (s *Store) sealEntry(id queue.ID, entry []byte) ([]byte, error) {
 	day, t, err := s.ring.today()
 	if err != nil {
 		return nil, err
 	}
-	name := string(id)
-	key, ok := t.leaf(leafOf(name))
-	if !ok {
-		name = ""
-		key, _ = t.leaf(leafOf(name))
+	name, ok := string(id), false
+	var key [keySize]byte
+	if name != "" && !s.ring.isRetired(day, name) {
+		key, ok = t.leaf(leafOf(name))
+	}
+	for !ok { // one that is lost comes up once in 2^48 times
+		name = anonymous()
+		key, ok = t.leaf(leafOf(name))
 	}
 	defer clear(key[:])
 	return sealEntry(&key, entryParts{day, name, random(nonceSize), entry}), nil

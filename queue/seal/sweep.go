@@ -171,7 +171,7 @@ var ErrThere = errors.New("seal: the message is in the queue: drop it first")
 // Erase destroys at once, not after the delay, what decrypts the given messages: their
 // own keys and those of their journal entries. They must have left the queue. What must stay
 // of the journal (levels, without addresses) the caller has appended before, under no
-// message's name.
+// message's name. (The queue erases persons by EraseEntries.)
 func (s *Store) Erase(ctx context.Context, ids ...queue.ID) (Receipt, error) {
 	for _, id := range ids {
 		if _, _, err := s.inner.Read(ctx, id); err == nil {
@@ -185,15 +185,25 @@ func (s *Store) Erase(ctx context.Context, ids ...queue.ID) (Receipt, error) {
 	if rec.Journal, err = s.ring.puncture(ids); err != nil {
 		return rec, err
 	}
-	// Their keys are in epochs before this one, in which nobody may be at work then.
-	if err := s.ring.freshEpoch(time.Now()); err != nil {
-		return rec, err
-	}
-	if err := s.ring.await(ctx); err != nil {
-		return rec, err
-	}
-	now := time.Now()
-	rec.Swept, err = s.sweep(ctx, now, now)
+	rec.Swept, err = s.destroyGone(ctx)
 	rec.At = time.Now()
 	return rec, err
+}
+
+// destroyGone destroys the keys of all messages that are gone, before their time.
+func (s *Store) destroyGone(ctx context.Context) (Swept, error) {
+	// They are in epochs before this one, in which nobody may be at work then.
+	if err := s.settled(ctx); err != nil {
+		return Swept{}, err
+	}
+	now := time.Now()
+	return s.sweep(ctx, now, now)
+}
+
+// settled returns when all that is being written now is in the store, or is not.
+func (s *Store) settled(ctx context.Context) error {
+	if err := s.ring.freshEpoch(time.Now()); err != nil {
+		return err
+	}
+	return s.ring.await(ctx)
 }

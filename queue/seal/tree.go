@@ -84,31 +84,49 @@ func (t *tree) leaf(leaf uint64) (key [keySize]byte, ok bool) {
 	return key, true
 }
 
-// puncture returns a tree without a leaf; false when it was lost before.
-func (t *tree) puncture(leaf uint64) (*tree, bool) {
-	i, ok := t.above(leaf)
-	if !ok {
-		return t, false
+// without returns a tree that lacks leaves, too, and how many of them it had.
+func (t *tree) without(leaves ...uint64) (*tree, int) {
+	leaves = slices.Clone(leaves)
+	slices.Sort(leaves)
+	leaves = slices.Compact(leaves)
+	next, lost := &tree{make([]treeNode, 0, len(t.nodes)+treeDepth*treeWidth)}, 0
+	for _, n := range t.nodes {
+		lost += next.split(n, n.below(leaves))
 	}
-	at := t.nodes[i]
-	nodes := append(make([]treeNode, 0, len(t.nodes)+treeDepth*treeWidth), t.nodes[:i]...)
-	for ; at.depth < treeDepth; at = down(at, leaf) {
-		step := byte(leaf>>shift(at.depth)) & (treeWidth - 1)
-		for b := range byte(treeWidth) {
-			if b != step {
-				nodes = append(nodes, treeNode{at.depth + 1, at.path | uint64(b)<<shift(at.depth), child(&at.key, b)})
-			}
-		}
-	}
-	nodes = append(nodes, t.nodes[i+1:]...)
-	slices.SortFunc(nodes, func(a, b treeNode) int { return cmp.Compare(a.path, b.path) })
-	return &tree{nodes}, true
+	return next, lost
 }
 
-// down takes one step towards a leaf.
-func down(n treeNode, leaf uint64) treeNode {
-	step := byte(leaf>>shift(n.depth)) & (treeWidth - 1)
-	return treeNode{n.depth + 1, n.path | uint64(step)<<shift(n.depth), child(&n.key, step)}
+// below are those of sorted leaves that are computed from a node.
+func (n *treeNode) below(leaves []uint64) []uint64 {
+	from, _ := slices.BinarySearch(leaves, n.path)
+	last := n.path
+	if n.depth == 0 {
+		last = ^uint64(0)
+	} else {
+		last |= 1<<(64-4*uint(n.depth)) - 1
+	}
+	to := from
+	for to < len(leaves) && leaves[to] <= last {
+		to++
+	}
+	return leaves[from:to]
+}
+
+// split adds a node without the leaves, which are all below it: as its children where there
+// are some. It returns how many there were.
+func (t *tree) split(n treeNode, leaves []uint64) (lost int) {
+	switch {
+	case len(leaves) == 0:
+		t.nodes = append(t.nodes, n)
+		return 0
+	case n.depth == treeDepth:
+		return 1
+	}
+	for b := range byte(treeWidth) {
+		c := treeNode{n.depth + 1, n.path | uint64(b)<<shift(n.depth), child(&n.key, b)}
+		lost += t.split(c, c.below(leaves))
+	}
+	return lost
 }
 
 // zero forgets all keys.

@@ -3,6 +3,7 @@ package seal
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -19,17 +20,24 @@ func TestTree(t *testing.T) {
 		if i%3 != 0 {
 			continue
 		}
-		next, ok := now.puncture(x)
-		if !ok {
+		next, n := now.without(x)
+		if n != 1 {
 			t.Fatalf("leaf %x was lost before", x)
 		}
 		if grown := len(next.nodes) - len(now.nodes); grown > treeDepth*(treeWidth-1) {
 			t.Errorf("one leaf costs %d nodes", grown)
 		}
 		now, lost[x] = next, true
-		if _, ok := now.puncture(x); ok {
+		if _, n := now.without(x); n != 0 {
 			t.Errorf("leaf %x was lost twice", x)
 		}
+	}
+	var all []uint64
+	for x := range lost {
+		all = append(all, x, x) // twice counts once
+	}
+	if once, n := whole.without(all...); n != len(lost) || !slices.Equal(once.nodes, now.nodes) {
+		t.Errorf("%d leaves lost at once: %d nodes, want %d", n, len(once.nodes), len(now.nodes))
 	}
 	back, err := decodeTree(now.encode())
 	if err != nil {
@@ -59,7 +67,7 @@ func FuzzTree(f *testing.F) {
 	f.Fuzz(func(t *testing.T, leaves, raw []byte) {
 		if x, err := decodeTree(raw); err == nil {
 			x.leaf(0)
-			if y, ok := x.puncture(leafMask); ok {
+			if y, n := x.without(leafMask); n > 0 {
 				if _, ok := y.leaf(leafMask); ok {
 					t.Error("a lost leaf is there")
 				}
@@ -69,7 +77,7 @@ func FuzzTree(f *testing.F) {
 		for len(leaves) >= 8 && len(x.nodes) < 5000 {
 			leaf := binary.BigEndian.Uint64(leaves) & leafMask
 			leaves = leaves[8:]
-			x, _ = x.puncture(leaf)
+			x, _ = x.without(leaf)
 			if _, ok := x.leaf(leaf); ok {
 				t.Fatal("a lost leaf is there")
 			}

@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) queue.Store) {
 		{"a lease that ran out", testLeaseRunsOut},
 		{"stale fences", testStale},
 		{"a change is atomic", testCommitAtomic},
+		{"a change of entries alone, and one without any", testCommitAlone},
 		{"removal takes record and body along", testRemove},
 		{"a body that is being read stays", testRemoveWhileReading},
 		{"a change inserts notices", testCommitInserts},

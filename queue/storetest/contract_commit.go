@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing/iotest"
+	"time"
 
 	"github.com/sealpost/sealpost/queue"
 )
@@ -52,6 +53,33 @@ func testStale(f *fixture) {
 	if n := len(f.entries()); n != 1 {
 		f.Errorf("%d journal entries, want 1: stale changes write nothing", n)
 	}
+}
+
+// testCommitAlone: an operator's entry comes without rows, and what is only put aside or freed
+// again, rows of many messages, without an entry.
+func testCommitAlone(f *fixture) {
+	a, b := f.insert("x", "a.example"), f.insert("x", "b.example", "c.example")
+	f.commit(&queue.Change{Entries: [][]byte{[]byte("operator 1"), []byte("operator 2")}})
+	rows, _ := f.claim(10, 0)
+	for i := range rows {
+		rows[i].State, rows[i].Due, rows[i].Data = queue.RowWaiting, f.now.Add(time.Hour), []byte("later")
+	}
+	f.commit(&queue.Change{Update: rows})
+	if got := f.entries(); len(got) != 4 || got[2] != "operator 1" || got[3] != "operator 2" {
+		f.Errorf("the journal has %q", got)
+	}
+	for id, n := range map[queue.ID]int{a: 1, b: 2} {
+		_, rows, err := f.s.Read(f.ctx, id)
+		if err != nil || len(rows) != n {
+			f.Fatalf("message %s: %d rows, %v", id, len(rows), err)
+		}
+		for _, r := range rows {
+			if r.State != queue.RowWaiting || string(r.Data) != "later" || !r.Due.Equal(f.now.Add(time.Hour)) {
+				f.Errorf("row %+v", r)
+			}
+		}
+	}
+	f.commit(&queue.Change{})
 }
 
 func testCommitAtomic(f *fixture) {

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/sealpost/sealpost/queue"
@@ -25,13 +23,20 @@ func (s *Server) admin() http.Handler {
 		mux.HandleFunc("GET /admin/queue", s.list)
 		mux.HandleFunc("GET /admin/queue/{id}", s.show)
 		mux.HandleFunc("POST /admin/queue/{verb}", s.act)
+		mux.HandleFunc("GET /admin/queue/summary", s.survey)
+		mux.HandleFunc("GET /admin/queue/suspensions", s.suspensions)
+		mux.HandleFunc("POST /admin/queue/suspend", s.suspend)
+		mux.HandleFunc("POST /admin/queue/resume", s.resume)
 	}
 	mux.HandleFunc("GET /admin/attempts", s.attempts)
 	mux.HandleFunc("GET /admin/explain", s.explain)
 	mux.HandleFunc("GET /admin/memory/hosts", s.listHosts)
 	mux.HandleFunc("GET /admin/memory/policies", s.listPolicies)
 	mux.HandleFunc("POST /admin/memory/forget", s.forget)
+	mux.HandleFunc("GET /admin/audit", s.audit)
 	mux.HandleFunc("GET /admin/audit/verify", s.verify)
+	mux.HandleFunc("POST /admin/export", s.exportPerson)
+	mux.HandleFunc("POST /admin/erase", s.erasePerson)
 	mux.HandleFunc("GET /admin/keys", s.listKeys)
 	mux.HandleFunc("POST /admin/keys/rotate", s.rotateKeys)
 	return withProblems(mux)
@@ -45,6 +50,11 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := newStream(w)
+	// Between two envelopes that match there may be a million that do not.
+	if err := patient(out.ctl, time.Time{}); err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	err = s.o.Queue.List(r.Context(), f, func(e queue.Entry) error { return out.write(entryOf(e)) })
 	s.end(w, r, out, err)
 }
@@ -110,6 +120,7 @@ type stream struct {
 	enc   *json.Encoder
 	begun bool
 	n     int
+	until time.Time // write deadline; zero: none
 }
 
 func newStream(w http.ResponseWriter) *stream {
@@ -127,8 +138,9 @@ func (s *stream) begin() {
 
 func (s *stream) write(v any) error {
 	s.begin()
-	if s.n%flushEach == 0 {
-		if err := patient(s.ctl, time.Now().Add(requestLimit)); err != nil {
+	if now := time.Now(); s.n%flushEach == 0 || s.until.Sub(now) < requestLimit/2 {
+		s.until = now.Add(requestLimit)
+		if err := patient(s.ctl, s.until); err != nil {
 			return err
 		}
 	}
@@ -163,60 +175,28 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, list)
 }
 
-// act does a verb to what matches.
-func (s *Server) act(w http.ResponseWriter, r *http.Request) {
-	verb := queue.Verb(r.PathValue("verb"))
-	switch verb {
-	case queue.VerbRetry, queue.VerbHold, queue.VerbRelease, queue.VerbDrop:
-	default:
-		writeProblem(w, problem(http.StatusNotFound, "no such verb: use retry, hold, release or drop"))
-		return
-	}
-	q := r.URL.Query()
-	dry, err := parseTruth(q.Get("dry_run"))
-	q.Del("dry_run")
-	var f queue.Filter
-	if err == nil {
-		f, err = parseFilter(q)
-	}
-	if err != nil {
-		writeProblem(w, problem(http.StatusBadRequest, err.Error()))
-		return
-	}
-	// A queue of millions takes its time: the limit is the client's patience.
-	if err := patient(http.NewResponseController(w), time.Time{}); err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	n, err := s.o.Queue.Act(r.Context(), queue.Action{Verb: verb, DryRun: dry}, f)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	if !dry {
-		s.log.Info("queue: operator's hand", "verb", string(verb), "matched", n)
-	}
-	writeJSON(w, matched{n})
-}
-
-// matched is the answer to a verb.
-type matched struct {
-	Matched int `json:"matched"`
-}
-
+// fail answers with what went wrong, unless nobody is there to read it.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		return
+	}
+	p := problemOf(err)
+	if p.Status == http.StatusInternalServerError {
+		s.log.Error("http: request failed", "path", r.URL.Path, "error", err)
+	}
+	writeProblem(w, p)
+}
+
+// problemOf is an error as the client hears of it.
+func problemOf(err error) *Problem {
 	var bad *queue.FilterError
 	switch {
 	case errors.As(err, &bad):
-		writeProblem(w, problem(http.StatusBadRequest, bad.Detail))
+		return problem(http.StatusBadRequest, bad.Detail)
 	case errors.Is(err, queue.ErrNotFound):
-		writeProblem(w, problem(http.StatusNotFound, "no such message in the queue"))
-	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
-		// Nobody is there to read it.
-	default:
-		s.log.Error("http: request failed", "path", r.URL.Path, "error", err)
-		writeProblem(w, internal())
+		return problem(http.StatusNotFound, "no such message in the queue")
 	}
+	return internal()
 }
 
 func writeJSON(w http.ResponseWriter, v any) {
@@ -232,10 +212,11 @@ type entry struct {
 	Envelope queue.Envelope `json:"envelope"`
 	State    string         `json:"state"`
 	Damage   string         `json:"damage,omitempty"`
+	Cursor   string         `json:"cursor,omitempty"`
 }
 
 func entryOf(e queue.Entry) entry {
-	return entry{e.Message, e.Envelope, stateWord(e.State), e.Damage}
+	return entry{e.Message, e.Envelope, stateWord(e.State), e.Damage, e.Cursor}
 }
 
 func (e entry) entry() queue.Entry {
@@ -245,7 +226,7 @@ func (e entry) entry() queue.Entry {
 			state = s
 		}
 	}
-	return queue.Entry{Message: e.Message, Envelope: e.Envelope, State: state, Damage: e.Damage}
+	return queue.Entry{Message: e.Message, Envelope: e.Envelope, State: state, Damage: e.Damage, Cursor: e.Cursor}
 }
 
 // states are the words of queue.Filter. Those of queue.Stats are all but the last.
@@ -256,26 +237,4 @@ func stateWord(s queue.RowState) string {
 		return states()[i]
 	}
 	return states()[0]
-}
-
-// query writes a filter as a query; parseFilter reads it.
-func query(f queue.Filter) url.Values {
-	q := url.Values{}
-	set := func(key, value string) {
-		if value != "" {
-			q.Set(key, value)
-		}
-	}
-	set("id", f.ID)
-	set("domain", f.Domain)
-	set("sender", f.Sender)
-	set("state", f.State)
-	set("reason", f.Reason)
-	if f.OlderThan != 0 {
-		q.Set("older_than", f.OlderThan.String())
-	}
-	if f.Limit != 0 {
-		q.Set("limit", strconv.Itoa(f.Limit))
-	}
-	return q
 }

@@ -26,7 +26,8 @@ func TestClientRoundTrip(t *testing.T) {
 	c := onSocket(t, New(Options{Queue: q, Recorder: rec}))
 	ctx := t.Context()
 
-	filter := queue.Filter{ID: "01M", Domain: "example.net", Sender: "shop@example.com", State: "held", Reason: "connect-timeout", OlderThan: 90 * time.Minute, Limit: 7}
+	filter := queue.Filter{ID: "01K0000000000000000000000A,01K0000000000000000000000B-0", Domain: "example.net,.example.org", Recipient: "@example.net", Sender: "shop@example.com", State: "held", Reason: "connect-timeout", OlderThan: 90 * time.Minute, YoungerThan: 24 * time.Hour, DueWithin: time.Hour, MinTries: 2,
+		Host: ".mx.example", Credential: "a&b", Stream: "s t", Tag: "t", Limit: 7}
 	var got []queue.Entry
 	if err := c.List(ctx, filter, func(e queue.Entry) error { got = append(got, e); return nil }); err != nil {
 		t.Fatal(err)
@@ -51,9 +52,9 @@ func TestClientRoundTrip(t *testing.T) {
 	if a, f := q.asked(); err != nil || n != 2 || a != action || f != filter {
 		t.Errorf("act: %d %v, %+v %+v", n, err, a, f)
 	}
-	_, err = c.Act(ctx, queue.Action{Verb: queue.VerbRetry}, queue.Filter{})
-	if a, f := q.asked(); err != nil || a.DryRun || f != (queue.Filter{}) {
-		t.Errorf("act on all: %v, %+v %+v", err, a, f)
+	n, err = c.Act(ctx, queue.Action{Verb: queue.VerbRetry, By: "somebody else"}, queue.Filter{})
+	if a, f := q.asked(); err != nil || n != 2 || a.DryRun || a.By != myself() || f != (queue.Filter{}) {
+		t.Errorf("act on all: %d %v, %+v %+v", n, err, a, f)
 	}
 
 	var ids []string

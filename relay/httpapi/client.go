@@ -10,7 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/sealpost/sealpost/queue"
@@ -61,25 +61,6 @@ func (c *Client) Show(ctx context.Context, id queue.ID) ([]queue.Entry, error) {
 	return entries, nil
 }
 
-// Act does the verb to what matches and returns how many there were. The zero
-// filter matches everything: the caller has asked before.
-func (c *Client) Act(ctx context.Context, a queue.Action, f queue.Filter) (int, error) {
-	q := query(f)
-	if a.DryRun {
-		q.Set("dry_run", strconv.FormatBool(true))
-	}
-	body, err := c.do(ctx, http.MethodPost, "/admin/queue/"+url.PathEscape(string(a.Verb))+"?"+q.Encode())
-	if err != nil {
-		return 0, err
-	}
-	defer body.Close()
-	var m matched
-	if err := json.NewDecoder(body).Decode(&m); err != nil {
-		return 0, fmt.Errorf("the relay's answer cannot be read: %w", err)
-	}
-	return m.Matched, nil
-}
-
 // Attempts calls fn with the latest attempts that the relay remembers, newest
 // first, each as its JSON (relay.Attempt); the last ten of one message, unless id is
 // empty.
@@ -97,6 +78,11 @@ func each[T any](ctx context.Context, c *Client, path string, fn func(T) error) 
 	if err != nil {
 		return err
 	}
+	return lineByLine(body, fn)
+}
+
+// lineByLine reads JSON lines to their end, and closes.
+func lineByLine[T any](body io.ReadCloser, fn func(T) error) error {
 	defer body.Close()
 	dec := json.NewDecoder(body)
 	for {
@@ -119,6 +105,21 @@ func (c *Client) do(ctx context.Context, method, path string) (io.ReadCloser, er
 	if err != nil {
 		return nil, err
 	}
+	return c.exchange(req)
+}
+
+// submitForm sends a form; the caller closes the body.
+func (c *Client) submitForm(ctx context.Context, path string, form url.Values) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sealpost"+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return c.exchange(req)
+}
+
+// exchange sends a request; the caller closes the body.
+func (c *Client) exchange(req *http.Request) (io.ReadCloser, error) {
 	resp, err := c.http.Do(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):

@@ -16,17 +16,26 @@
 //	GET  /readyz                  200 when mail can be taken and sent, else 503; each check by name
 //	GET  /                        status page; ?refresh=10 renews itself
 //	GET  /admin/queue             envelopes that match, as JSON lines
+//	GET  /admin/queue/summary     how many match, by ?by=
 //	GET  /admin/queue/{id}        one message's envelopes
-//	POST /admin/queue/{verb}      retry, hold, release, drop what matches: {"matched":n}
+//	POST /admin/queue/{verb}      retry, hold, release, drop what matches: {"matched":n,"done":n}
+//	GET  /admin/queue/suspensions what is suspended
+//	POST /admin/queue/suspend     ?domain= or ?all=true, with reason, for or until
+//	POST /admin/queue/resume      ?domain= or ?all=true
+//	POST /admin/backup            ?dir=; on the socket only
 //	GET  /admin/attempts          the latest attempts, as JSON lines
 //	GET  /admin/explain           how mail to ?domain= is treated, and why; &probe=true asks its hosts
 //	GET  /admin/memory/hosts      what is remembered of hosts, as JSON lines
 //	GET  /admin/memory/policies   the cached MTA-STS policies, as JSON lines
 //	POST /admin/memory/forget     forgets a host or a domain's policy: ?name=
+//	GET  /admin/keys              the keys of the encryption at rest (not what they are), as JSON lines
+//	POST /admin/keys/rotate       a new key-encryption key
+//	POST /admin/export            what is held of a person, as JSON lines; address= in the form
+//	POST /admin/erase             erases a person: news and then the receipt, as JSON lines; address=, dry_run= in the form
 //
-// The filter of the admin API is in the query: id, domain, sender, state, reason,
-// older_than, limit; for POST also dry_run. GET /admin/attempts takes msg and limit;
-// it gives the latest 10 of one message when there is no limit. A filter that cannot be
+// The filter of the admin API is in the query, in the words of queue.Filter; POST also takes
+// dry_run and progress. docs/admin-api.md has all of it. GET /admin/attempts takes msg and
+// limit; it gives the latest 10 of one message when there is no limit. A filter that cannot be
 // meant is a 400 that says how to mend it.
 //
 // The standards: RFC 9110 (HTTP), RFC 9457 (problem details), RFC 6750 (bearer

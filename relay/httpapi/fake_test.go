@@ -62,10 +62,28 @@ func (q *fakeQueue) Show(_ context.Context, id queue.ID) ([]queue.Entry, error) 
 	return list, q.err
 }
 
-func (q *fakeQueue) Act(_ context.Context, a queue.Action, f queue.Filter) (int, error) {
-	q.note(a, f)
-	return len(q.entries), q.err
+func (q *fakeQueue) Do(_ context.Context, o queue.Order) (queue.Progress, error) {
+	q.note(o.Action, o.Filter)
+	n := len(q.entries)
+	return queue.Progress{Scanned: n, Total: n, Matched: n, Done: n}, q.err
 }
+
+func (q *fakeQueue) Survey(_ context.Context, in queue.Inquiry) (queue.Survey, error) {
+	q.note(queue.Action{Verb: in.Verb, DryRun: true}, in.Filter)
+	return queue.Survey{Envelopes: len(q.entries), By: in.By, Others: in.Top}, q.err
+}
+
+func (q *fakeQueue) Suspend(_ context.Context, s queue.Suspension) (queue.Suspension, error) {
+	return s, q.err
+}
+
+func (q *fakeQueue) Resume(_ context.Context, target, by string) ([]queue.Suspension, error) {
+	return []queue.Suspension{{Target: target, By: by}}, q.err
+}
+
+func (q *fakeQueue) Note(context.Context, queue.OperatorAction) error { return q.err }
+
+func (q *fakeQueue) Suspensions() []queue.Suspension { return nil }
 
 func (q *fakeQueue) Stats() queue.Stats {
 	return queue.Stats{

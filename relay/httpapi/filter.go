@@ -1,36 +1,39 @@
 package httpapi
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
-	"time"
 
-	"github.com/sealpost/sealpost/policy"
 	"github.com/sealpost/sealpost/queue"
 )
 
 // parseFilter reads a filter from a query. It is strict: a filter with a typing
-// mistake would match more than was meant, and drop it.
-func parseFilter(q url.Values) (queue.Filter, error) {
-	f := queue.Filter{ID: q.Get("id"), Domain: q.Get("domain"), Sender: q.Get("sender"), State: q.Get("state"), Reason: q.Get("reason")}
-	if err := onlyKeys(q, "id", "domain", "sender", "state", "reason", "older_than", "limit"); err != nil {
+// mistake would match more than was meant, and drop it. The keys of extra are left alone.
+func parseFilter(q url.Values, extra ...string) (f queue.Filter, err error) {
+	if err := onlyKeys(q, append(queue.FilterWords(), extra...)...); err != nil {
 		return f, err
 	}
-	if f.State != "" && !slices.Contains(states(), f.State) {
-		return f, fmt.Errorf("state %q is unknown: use %s", f.State, strings.Join(states(), ", "))
+	for key := range q {
+		if slices.Contains(extra, key) {
+			continue
+		}
+		if err := f.Set(key, q.Get(key)); err != nil {
+			return f, err
+		}
 	}
-	if f.Reason != "" && !slices.ContainsFunc(policy.Reasons(), func(r policy.Reason) bool { return r.String() == f.Reason }) {
-		return f, fmt.Errorf("reason %q is unknown: use a word as in the log, for example starttls-missing", f.Reason)
+	return f, f.Check()
+}
+
+// query writes a filter as a query; parseFilter reads it.
+func query(f queue.Filter) url.Values {
+	q := url.Values{}
+	for key, value := range f.Words() {
+		q.Set(key, value)
 	}
-	var err error
-	if f.OlderThan, err = parseAge(q.Get("older_than")); err != nil {
-		return f, err
-	}
-	f.Limit, err = parseLimit(q.Get("limit"))
-	return f, err
+	return q
 }
 
 // onlyKeys refuses unknown and repeated keys, and empty values.
@@ -38,7 +41,7 @@ func onlyKeys(q url.Values, keys ...string) error {
 	for key, values := range q {
 		switch {
 		case !slices.Contains(keys, key):
-			return fmt.Errorf("parameter %q is unknown: use %s", key, strings.Join(keys, ", "))
+			return errors.New(queue.Unknown("parameter", key, keys))
 		case len(values) != 1:
 			return fmt.Errorf("parameter %q is given %d times: give it once", key, len(values))
 		case values[0] == "":
@@ -59,8 +62,6 @@ func parseLimit(s string) (int, error) {
 	return n, nil
 }
 
-func parseTruth(s string) (bool, error) { return parseTruthOf("dry_run", s) }
-
 func parseTruthOf(key, s string) (bool, error) {
 	switch s {
 	case "", "false", "0":
@@ -70,23 +71,4 @@ func parseTruthOf(key, s string) (bool, error) {
 	default:
 		return false, fmt.Errorf("%s %q: use true or false", key, s)
 	}
-}
-
-// parseAge reads a duration as in the configuration: Go's, and days ("5d").
-func parseAge(s string) (time.Duration, error) {
-	if s == "" {
-		return 0, nil
-	}
-	d, err := time.ParseDuration(s)
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		var n int
-		if n, err = strconv.Atoi(days); err == nil && n > 100*365 {
-			err = strconv.ErrRange
-		}
-		d = time.Duration(n) * 24 * time.Hour
-	}
-	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("older_than %q is no time span: use for example 90m, 4h or 5d", s)
-	}
-	return d, nil
 }

@@ -33,7 +33,12 @@ const (
 type Queue interface {
 	List(ctx context.Context, f queue.Filter, fn func(queue.Entry) error) error
 	Show(ctx context.Context, id queue.ID) ([]queue.Entry, error)
-	Act(ctx context.Context, a queue.Action, f queue.Filter) (int, error)
+	Do(ctx context.Context, o queue.Order) (queue.Progress, error)
+	Survey(ctx context.Context, in queue.Inquiry) (queue.Survey, error)
+	Suspend(ctx context.Context, s queue.Suspension) (queue.Suspension, error)
+	Resume(ctx context.Context, target, by string) ([]queue.Suspension, error)
+	Suspensions() []queue.Suspension
+	Note(ctx context.Context, a queue.OperatorAction) error
 	Stats() queue.Stats
 }
 
@@ -61,6 +66,9 @@ type Options struct {
 	PolicyMemory PolicyMemory
 	Journal      queue.Prover // checks the journal; nil: not available
 	Keys         Keys         // of the encryption at rest; nil: there is none
+	// Backup writes a backup of the queue into a directory of this machine; nil: not available.
+	Backup  func(ctx context.Context, dir string) (Backup, error)
+	Persons Persons // nil: nobody is exported or erased here
 	// Live are the checks of /healthz: the loops run. Ready are those of /readyz.
 	Live, Ready []Check
 	// Warnings is asked for what the page should say first; nil: nothing.
@@ -117,6 +125,9 @@ func (s *Server) Handler() http.Handler {
 func (s *Server) AdminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/admin/", s.admin())
+	if s.o.Backup != nil {
+		mux.HandleFunc("POST /admin/backup", s.backup)
+	}
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.HandleFunc("GET /readyz", s.ready)
 	return s.guarded(withProblems(mux))
@@ -138,6 +149,7 @@ func (s *Server) serve(l net.Listener, h http.Handler) error {
 		ReadTimeout:       requestLimit,
 		WriteTimeout:      requestLimit,
 		IdleTimeout:       idleLimit,
+		ConnContext:       withPeer,
 		MaxHeaderBytes:    headerBytes,
 		ErrorLog:          log.New(logLines{s.log}, "", 0),
 	}

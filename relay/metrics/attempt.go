@@ -112,3 +112,10 @@ func previous(t policy.Trace, host policy.Domain) *policy.Tried {
 // aim is the level that a rung reaches whatever the peer proves: modern and
 // classical are one step (policy: the walk), and encrypted is what they are sure of.
 func aim(r policy.Rung) policy.Level { return min(r.Ceiling(), policy.Encrypted) }
+
+// Throttled counts a reply by which a host asks for less. It implements
+// relay.ThrottleObserver, as Waited does.
+func (m *Metrics) Throttled(s relay.Sign) { m.throttling.at1(int(s - relay.SignBusy)).Inc() }
+
+// Waited observes how long a message had to wait for its turn at a host.
+func (m *Metrics) Waited(d time.Duration) { m.throttleWait.cells[0].Observe(max(d, 0).Seconds()) }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sealpost/sealpost/policy"
 	"github.com/sealpost/sealpost/queue"
+	"github.com/sealpost/sealpost/relay"
 )
 
 // other stands for every value outside its set.
@@ -151,6 +152,8 @@ func (l Labels) withDefaults() Labels {
 	set(&l.AuthResults, "ok", "refused", "blocked", "error")
 	return l
 }
+
+func throttleKinds() axis { return axis{"kind", words(relay.ThrottleSigns())} }
 
 func bounceKinds() axis { return axis{"kind", []string{"permanent", "protection", "expired"}} }
 

@@ -49,9 +49,11 @@ type Metrics struct {
 	accepted, rejected, auth, bounces, notices  *grid[prometheus.Counter]
 	acceptedBytes, openFailures, dnsQueries     *grid[prometheus.Counter]
 	damaged                                     *grid[prometheus.Counter]
+	missed                                      prometheus.Counter
 	deliveryTime, attemptTime                   *grid[prometheus.Observer]
 
-	dnsTime *grid[prometheus.Observer]
+	dnsTime, throttleWait *grid[prometheus.Observer]
+	throttling            *grid[prometheus.Counter]
 
 	connsOut, connsIn, reload prometheus.Gauge
 	certExpiry                prometheus.Gauge
@@ -88,6 +90,7 @@ func New(o Options) *Metrics {
 	m.acceptedBytes = m.counters(rows[nameAcceptedBytes], nil)
 	m.openFailures = m.counters(rows[nameOpenFailures], nil)
 	m.damaged = m.counters(rows[nameDamaged], nil)
+	m.missed = m.counter(rows[nameMissed])
 	m.rejected = m.counters(rows[nameRejected], nil)
 	m.auth = m.counters(rows[nameAuth], nil)
 	m.bounces = m.counters(rows[nameBounces], nil)
@@ -96,6 +99,8 @@ func New(o Options) *Metrics {
 	m.attemptTime = m.histograms(rows[nameAttemptTime], []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300})
 	m.dnsQueries = m.counters(rows[nameDNSQueries], nil)
 	m.dnsTime = m.histograms(rows[nameDNSTime], []float64{.0005, .001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10})
+	m.throttling = m.counters(rows[nameThrottling], nil)
+	m.throttleWait = m.histograms(rows[nameThrottleWait], []float64{.01, .05, .25, 1, 2.5, 5, 10, 30, 60, 300, 600})
 	m.connsOut = m.gauge(rows[nameConnsOut])
 	m.connsIn = m.gauge(rows[nameConnsIn])
 	m.reload = m.gauge(rows[nameReload])

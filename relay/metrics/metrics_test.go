@@ -359,6 +359,7 @@ func TestSources(t *testing.T) {
 		IntakePaused: func() bool { return true },
 		DNSSEC:       func() bool { panic("broken") },
 		KeysOverdue:  func() time.Duration { return time.Minute },
+		Suspensions:  func() int { return 2 },
 	})
 	m.Damaged("row")
 	m.Damaged("saddle")
@@ -369,6 +370,7 @@ func TestSources(t *testing.T) {
 		`sealpost_queue_oldest_seconds{state="held"}`:  0, // a clock that went back
 		`sealpost_storage_free_bytes`:                  1 << 30,
 		`sealpost_intake_paused`:                       1,
+		`sealpost_queue_suspensions`:                   2,
 		`sealpost_keys_overdue_seconds`:                60,
 		`sealpost_sealed_damaged_total{thing="row"}`:   1,
 		`sealpost_sealed_damaged_total{thing="other"}`: 1,

@@ -24,6 +24,7 @@ const (
 	nameQueueMessages = "queue_messages"
 	nameQueueBytes    = "queue_bytes"
 	nameQueueOldest   = "queue_oldest_seconds"
+	nameSuspensions   = "queue_suspensions"
 	nameAccepted      = "accepted_messages_total"
 	nameAcceptedBytes = "accepted_bytes_total"
 	nameRejected      = "rejected_messages_total"
@@ -32,6 +33,9 @@ const (
 	nameConnsOut      = "smtp_connections"
 	nameReused        = "smtp_connections_reused_total"
 	nameOpenFailures  = "open_failures_total"
+	nameThrottled     = "throttled_hosts"
+	nameThrottling    = "throttle_events_total"
+	nameThrottleWait  = "throttle_wait_seconds"
 	nameConnsIn       = "submission_connections"
 	nameHandshakes    = "submission_handshake_failures_total"
 	nameAuth          = "auth_attempts_total"
@@ -39,6 +43,7 @@ const (
 	nameNotices       = "notices_total"
 	nameStorageFree   = "storage_free_bytes"
 	nameIntakePaused  = "intake_paused"
+	nameMissed        = "journal_missed_entries_total"
 	nameDamaged       = "sealed_damaged_total"
 	nameKeysOverdue   = "keys_overdue_seconds"
 	nameCertExpiry    = "certificate_expiry_timestamp_seconds"
@@ -76,6 +81,7 @@ func table(l Labels) []row {
 		{nameQueueMessages, "gauge", []axis{states()}, "Envelopes in the queue (a message's recipients at one domain)."},
 		{nameQueueBytes, "gauge", []axis{states()}, "Octets of the messages in the queue."},
 		{nameQueueOldest, "gauge", []axis{states()}, "Age of the oldest message in the queue, by its acceptance; 0 when there is none."},
+		{nameSuspensions, "gauge", nil, "Suspensions in force: destinations, or all mail, that the operator keeps from being tried."},
 		{nameAccepted, "counter", []axis{closed("listener", l.Listeners...)}, "Messages accepted from clients: on disk, answered with 250."},
 		{nameAcceptedBytes, "counter", []axis{closed("listener", l.Listeners...)}, "Octets of the messages accepted from clients."},
 		{nameRejected, "counter", []axis{closed("reason", l.Rejections...)}, "Senders, recipients and contents refused at submission."},
@@ -84,6 +90,9 @@ func table(l Labels) []row {
 		{nameConnsOut, "gauge", nil, "Open connections to mail exchangers, idle ones in the pool included."},
 		{nameReused, "counter", nil, "Sessions taken from the pool instead of opened."},
 		{nameOpenFailures, "counter", []axis{allReasons()}, "Sessions with mail exchangers that could not be opened."},
+		{nameThrottled, "gauge", nil, "Hosts (addresses, or configured providers) that get less now than the configuration allows, because they asked for it or could not be reached."},
+		{nameThrottling, "counter", []axis{throttleKinds()}, "Replies by which hosts ask for less: busy (no room for anybody), connections (too many of ours), rate (too many messages of ours)."},
+		{nameThrottleWait, "histogram", nil, "Time that a message waited for its turn at a host, or was sent back to the queue for."},
 		{nameConnsIn, "gauge", nil, "Open connections of submitting clients."},
 		{nameHandshakes, "counter", nil, "TLS handshakes of submitting clients that failed."},
 		{nameAuth, "counter", []axis{closed("mechanism", l.Mechanisms...), closed("result", l.AuthResults...)}, "Authentication attempts of submitting clients."},
@@ -91,6 +100,7 @@ func table(l Labels) []row {
 		{nameNotices, "counter", []axis{noticeKinds()}, "Delivery status notifications queued (RFC 3464)."},
 		{nameStorageFree, "gauge", nil, "Free octets on the disk that holds the queue."},
 		{nameIntakePaused, "gauge", nil, "1 when new mail is refused for now (452), else 0; deliveries go on."},
+		{nameMissed, "counter", nil, "Journal entries that retention removed before a reader (reports, events) came to them."},
 		{nameDamaged, "counter", []axis{closed("thing", "record", "row", "body", "entry", "cell")}, "Sealed things on disk that did not open when they were wanted: changed, or without their key."},
 		{nameKeysOverdue, "gauge", nil, "How far the destruction of keys of messages that are gone is behind queue.encryption.erase_after; 0 when it is not."},
 		{nameCertExpiry, "gauge", nil, "When the first of the listeners' certificates expires; 0 when there is none."},

@@ -57,6 +57,9 @@ func bounceKind(what int, r policy.Reason) int {
 // Noticed counts a notice. It implements queue.Observer.
 func (m *Metrics) Noticed(kind queue.NoticeKind) { m.notices.at1(int(kind) - 1).Inc() }
 
+// Missed counts journal entries that were gone before a reader came to them.
+func (m *Metrics) Missed(_ string, entries uint64) { m.missed.Add(float64(entries)) }
+
 // Damaged counts a sealed thing that does not open: "record", "row", "body", "entry", "cell".
 func (m *Metrics) Damaged(thing string) { m.damaged.at1(m.damaged.axes[0].index(thing)).Inc() }
 
@@ -69,7 +72,9 @@ type Sources struct {
 	DNSSEC       func() bool          // answers can be believed
 	Outage       func() bool          // the resolver is down
 	Holds        func() int           // downgrade holds that run
+	Throttled    func() int           // hosts that get less than the configuration allows
 	KeysOverdue  func() time.Duration // how late the destruction of keys is
+	Suspensions  func() int           // suspensions in force
 }
 
 // Watch sets the sources. It may be called again; the last ones count.
@@ -83,7 +88,7 @@ type scrape struct {
 
 func newScrape(m *Metrics, rows map[string]row) *scrape {
 	s := &scrape{m: m, descs: map[string]*prometheus.Desc{}}
-	for _, name := range []string{nameDNSSEC, nameQueueMessages, nameQueueBytes, nameQueueOldest, nameStorageFree, nameIntakePaused, nameHolds, nameOutage, nameKeysOverdue} {
+	for _, name := range []string{nameDNSSEC, nameQueueMessages, nameQueueBytes, nameQueueOldest, nameStorageFree, nameIntakePaused, nameHolds, nameOutage, nameKeysOverdue, nameSuspensions, nameThrottled} {
 		s.descs[name] = prometheus.NewDesc(prefix+name, rows[name].help, labelNames(rows[name]), nil)
 	}
 	return s
@@ -116,7 +121,9 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	emit(nameDNSSEC, truth(ask(s.m, src.DNSSEC)))
 	emit(nameOutage, truth(ask(s.m, src.Outage)))
 	emit(nameHolds, float64(ask(s.m, src.Holds)))
+	emit(nameThrottled, float64(ask(s.m, src.Throttled)))
 	emit(nameKeysOverdue, ask(s.m, src.KeysOverdue).Seconds())
+	emit(nameSuspensions, float64(ask(s.m, src.Suspensions)))
 }
 
 // ask calls a source. A source that panics must not end the process from here.

@@ -2,6 +2,7 @@ package relaytest
 
 import (
 	"crypto/tls"
+	"sync"
 	"time"
 )
 
@@ -90,6 +91,8 @@ type Event struct {
 	// ForPair counts, from 1 and in the host's life, the RCPT commands for this
 	// recipient from this sender. 0 in other phases.
 	ForPair int
+	// Open counts the host's connections that are open now, this one included.
+	Open int
 	// Secure: the session is encrypted.
 	Secure bool
 	// Argument is the command's, as received; at Dot and in Body it is empty.
@@ -209,6 +212,33 @@ func Greylist(n int) Script {
 			return Act{}
 		}
 		return Act{Reply: "450 4.7.1 Greylisted, please try again in 1 seconds"}
+	}
+}
+
+// Crowded refuses connections beyond n at a time, as many large hosts do.
+func Crowded(n int) Script {
+	return func(e Event) Act {
+		if e.Phase != Greeting || e.Open <= n {
+			return Act{}
+		}
+		return Act{Reply: "421 4.7.0 Too many concurrent connections from your address", Then: Drop}
+	}
+}
+
+// Throttle puts off every sender for a time, which begins with the first one. Make one for
+// each host.
+func Throttle(d time.Duration) Script {
+	var first sync.Once
+	var end time.Time
+	return func(e Event) Act {
+		if e.Phase != MAIL {
+			return Act{}
+		}
+		first.Do(func() { end = time.Now().Add(d) })
+		if time.Now().After(end) {
+			return Act{}
+		}
+		return Act{Reply: "451 4.7.1 You are sending too fast, slow down"}
 	}
 }
 

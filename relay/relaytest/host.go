@@ -136,7 +136,7 @@ func (h *Host) count(e *Event) {
 	h.record.mu.Lock()
 	defer h.record.mu.Unlock()
 	h.record.phases[e.Phase]++
-	e.InHost = h.record.phases[e.Phase]
+	e.InHost, e.Open = h.record.phases[e.Phase], h.record.stats.Open
 	if e.Phase == RCPT {
 		pair := e.Sender + "\x00" + e.Recipient
 		h.record.pairs[pair]++

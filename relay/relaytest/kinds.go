@@ -258,6 +258,13 @@ func connectionKinds() []Kind {
 	return []Kind{
 		early("greeting-554", "refuses to speak with anybody", bounced, bounced, At(Greeting, Act{Reply: "554 5.3.2 No SMTP service here", Then: Drop})),
 		early("greeting-421", "is not ready", deferred, deferred, At(Greeting, Act{Reply: "421 4.3.2 Not ready", Then: Drop})),
+		{"crowded", "takes three connections at a time, and says 421 to more", Trusted, delivered, policy.Verified, delivered, with(Crowded(3))},
+		{"throttling", "puts off every sender (451 4.7.1) for two seconds", Trusted, deferred, policy.Verified, delivered,
+			func() Behaviour { return Behaviour{TLS: modernTLS(), Script: Throttle(2 * time.Second)} }},
+		{"throttling-always", "puts off every sender (451 4.7.1), for ever", Trusted, deferred, policy.Verified, deferred,
+			with(At(MAIL, Act{Reply: "451 4.7.1 You are sending too fast, slow down"}))},
+		{"greylisting-hint", "puts off each new pair of sender and recipient twice, and says for how long", Trusted, deferred, policy.Verified, delivered,
+			with(Greylist(2))},
 		early("greeting-none", "hangs up without a greeting", deferred, deferred, At(Greeting, Act{Then: Drop})),
 		early("greeting-reset", "resets every connection", deferred, deferred, At(Greeting, Act{Then: Reset})),
 		early("greeting-stall", "never greets", deferred, deferred, At(Greeting, Act{Then: Stall})),

@@ -46,8 +46,13 @@ func TestKinds(t *testing.T) {
 				t.Errorf("the first call: %v at %s (%v), want %v at %s", o.kind, o.level, o.err, k.First, k.Level)
 			}
 			if c.again = true; k.First != k.Later {
-				if o = c.call(h.Addr().String()); o.kind != k.Later {
-					t.Errorf("the second call: %v (%v), want %v", o.kind, o.err, k.Later)
+				tick, end := time.NewTicker(100*time.Millisecond), soon(t)
+				defer tick.Stop()
+				for o = c.call(h.Addr().String()); o.kind != k.Later && end.Err() == nil; <-tick.C { // some need more calls, or time
+					o = c.call(h.Addr().String())
+				}
+				if o.kind != k.Later {
+					t.Errorf("the later calls: %v (%v), want %v", o.kind, o.err, k.Later)
 				}
 			}
 			wanted := 0

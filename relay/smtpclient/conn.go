@@ -82,7 +82,7 @@ func (p *Pool) dialWith(ctx context.Context, s policy.Step, use *ticketUse) (*co
 		}
 		return nil, p.inspect(o.c, s), f
 	}
-	o.c.line.open(p.o, o.c.ext)
+	o.c.line.open(p.o, o.c.key.place, o.c.ext)
 	o.c.ready()
 	return o.c, p.inspect(o.c, s), nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
+	"github.com/sealpost/sealpost/relay"
 )
 
 const (
@@ -35,9 +36,11 @@ type line struct {
 	// window is how many may fly at once. It begins with one and grows by one with
 	// each message that went well.
 	window int
-	max    int  // of window
-	used   int  // transactions begun
-	limit  int  // how many may be; 0: no limit
+	max    int // of window
+	used   int // transactions begun
+	limits Limits
+	place  relay.Place
+	mail   int  // how many the host said there may be (RFC 9422 MAILMAX); 0: it did not
 	over   bool // nobody gets the pen any more
 	// corked: replies are there to be read, and some more flights may go when they are,
 	// in one write.
@@ -49,11 +52,33 @@ type line struct {
 }
 
 // open makes the line that of a new connection.
-func (l *line) open(o Options, ext extensions) {
-	l.window, l.max, l.limit = 1, o.Window, o.MessagesPerConnection
-	if ext.mailMax > 0 { // RFC 9422 MAILMAX
-		l.limit = min(l.limit, ext.mailMax)
+func (l *line) open(o Options, at relay.Place, ext extensions) {
+	l.window, l.max, l.limits, l.place, l.mail = 1, o.Window, o.Limits, at, ext.mailMax
+}
+
+// most is how many transactions there may be; 0: no limit. It can change at any time.
+func (l *line) most() int {
+	n := l.mail
+	if l.limits != nil {
+		if m := l.limits.Messages(l.place); m > 0 && (n == 0 || m < n) {
+			n = m
+		}
 	}
+	return n
+}
+
+// full reports whether there were as many transactions as may be. The lock is held.
+func (l *line) full() bool {
+	most := l.most()
+	return most > 0 && l.used >= most
+}
+
+// width is the window now: one where the host wants less of us. The lock is held.
+func (l *line) width() int {
+	if l.window > 1 && l.limits != nil && l.limits.Limited(l.place) {
+		return 1
+	}
+	return l.window
 }
 
 // kind is what a transaction needs of the line.
@@ -98,7 +123,7 @@ func (l *line) join(t *turn) {
 
 // next gives the pen to the first that waits, when it may have it. The lock is held.
 func (l *line) next() {
-	if l.over || l.limit > 0 && l.used >= l.limit {
+	if l.over || l.full() {
 		for _, t := range l.waiting {
 			t.refused = true
 			t.rouse()
@@ -127,9 +152,9 @@ func (l *line) may(t *turn) bool {
 	}
 	switch t.kind {
 	case groupKind: // RFC 2920 3.1: DATA is the last of its group, so there is one
-		return n == 1 && l.window > 1
+		return n == 1 && l.width() > 1
 	case chunkKind:
-		return n < l.window && l.octets+t.octets <= flyingOctets
+		return n < l.width() && l.octets+t.octets <= flyingOctets
 	}
 	return false
 }
@@ -222,7 +247,7 @@ func (t *turn) rouse() {
 func (l *line) ride(t *turn) (b []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for !l.over && len(l.waiting) > 0 && (l.limit == 0 || l.used < l.limit) {
+	for !l.over && len(l.waiting) > 0 && !l.full() {
 		r := l.waiting[0]
 		if r.head == nil || t.unclean || t.octets+len(b)+len(r.head) > flightSize || !l.may(r) {
 			break
@@ -300,6 +325,7 @@ func (l *line) leave(t *turn, how left) {
 	if how.good && l.window < l.max && (t.kind == groupKind || t.kind == chunkKind && (l.window > 1 || now.Sub(t.at) >= distant)) {
 		l.window++
 	}
+	l.window = l.width() // opened anew when the host is throttled no more
 	if l.pen == t {
 		l.pen = nil
 		l.penToRider(t)
@@ -388,5 +414,5 @@ func (l *line) look(fn func() bool) bool {
 func (l *line) room() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.over && (l.limit == 0 || l.used < l.limit)
+	return !l.over && !l.full()
 }

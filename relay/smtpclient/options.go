@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
+	"github.com/sealpost/sealpost/relay"
 )
 
 // Options of a Pool. The zero value of each field is its default.
@@ -23,7 +24,7 @@ type Options struct {
 	Timeouts Timeouts
 	// BindIPv4 and BindIPv6 are the local addresses to send from; zero: the system's choice.
 	BindIPv4, BindIPv6 netip.Addr
-	// ConnectionsPerHost limits open connections to one host and address. Default 20.
+	// ConnectionsPerHost limits open connections to one address. Default 20.
 	ConnectionsPerHost int
 	// MessagesPerConnection limits transactions on one connection. Default 100.
 	MessagesPerConnection int
@@ -35,6 +36,8 @@ type Options struct {
 	// Handshakes limits the TLS handshakes that go on at once. Default 16 for each
 	// processor.
 	Handshakes int
+	// Limits says what a host may be asked for now, in place of the two above; nil: they hold.
+	Limits Limits
 	// IdleTime is how long an idle session stays in the pool. Default 5 s: far below
 	// the 5 minutes that a host must wait for us (RFC 5321 4.5.3.2.7).
 	IdleTime time.Duration
@@ -51,6 +54,23 @@ type Options struct {
 	// Now is the time at which certificates are judged; nil means time.Now.
 	Now func() time.Time
 }
+
+// Limits are how much hosts take of us, and which of them share that. Implemented by
+// relay.Throttle. Calls are concurrent and must not block.
+type Limits interface {
+	Place(host policy.Domain, addr netip.AddrPort) relay.Place
+	Connections(p relay.Place) int // at once
+	Messages(p relay.Place) int    // over one connection; 0: no limit
+	Limited(p relay.Place) bool    // less than the operator allows: no window is opened then
+}
+
+// fixed are the limits of the options: the same for every address.
+type fixed struct{ connections, messages int }
+
+func (fixed) Place(_ policy.Domain, addr netip.AddrPort) relay.Place { return relay.Place{Addr: addr} }
+func (f fixed) Connections(relay.Place) int                          { return f.connections }
+func (f fixed) Messages(relay.Place) int                             { return f.messages }
+func (fixed) Limited(relay.Place) bool                               { return false }
 
 // Timeouts of the phases (RFC 5321 4.5.3.2). Zero means the default.
 type Timeouts struct {
@@ -102,6 +122,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Observer == nil {
 		o.Observer = nobody{}
+	}
+	if o.Limits == nil {
+		o.Limits = fixed{o.ConnectionsPerHost, o.MessagesPerConnection}
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -27,13 +27,13 @@ type Pool struct {
 
 	mu     sync.Mutex
 	closed bool
-	hosts  map[hostKey]*host
-	idle   list.List // of *conn, the longest idle first
+	hosts  map[relay.Place]*host // who share their limits are one host here
+	idle   list.List             // of *conn, the longest idle first
 }
 
 var _ relay.Opener = (*Pool)(nil)
 
-// hostKey is what the limit on connections is about.
+// hostKey names a host at an address.
 type hostKey struct {
 	host policy.Domain
 	addr netip.AddrPort
@@ -44,11 +44,12 @@ type hostKey struct {
 // judged again for each use.
 type key struct {
 	hostKey
+	place    relay.Place // who shares its limits
 	rung     policy.Rung
 	identity string // SNI, TLSA records, reference names
 }
 
-// host is the connections to one host and address.
+// host is the connections to one place.
 type host struct {
 	open    int // connections that stand or are being made
 	idle    []*conn
@@ -73,7 +74,7 @@ func New(o Options) *Pool {
 		handshakes: make(turnstile, o.Handshakes),
 		buffers:    sync.Pool{New: func() any { return new([flightSize]byte) }},
 		flights:    sync.Pool{New: func() any { return new([]byte) }},
-		hosts:      map[hostKey]*host{},
+		hosts:      map[relay.Place]*host{},
 	}
 }
 
@@ -106,7 +107,9 @@ func keyOf(s policy.Step) key {
 // proved. It waits while the host has its number of connections open. The
 // evidence of a session from the pool is measured anew against this step.
 func (p *Pool) Open(ctx context.Context, s policy.Step) (relay.Session, policy.Evidence, *policy.Failure) {
-	n, e, f := p.open(ctx, s, keyOf(s))
+	k := keyOf(s)
+	k.place = p.o.Limits.Place(k.host, k.addr)
+	n, e, f := p.open(ctx, s, k)
 	if n == nil {
 		return nil, e, f
 	}
@@ -135,7 +138,7 @@ func (p *Pool) open(ctx context.Context, s policy.Step, k key) (*session, policy
 func (p *Pool) openNew(ctx context.Context, s policy.Step, k key) (*session, policy.Evidence, *policy.Failure) {
 	c, e, f := p.dial(ctx, s, k)
 	if f != nil {
-		p.free(k.hostKey)
+		p.free(k)
 		return nil, e, f
 	}
 	p.sit(c)
@@ -150,10 +153,17 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 		p.mu.Unlock()
 		return nil, p.failed(s, policy.Interrupted, "")
 	}
-	h := p.hosts[k.hostKey]
+	h := p.hosts[k.place]
 	if h == nil {
 		h = &host{}
-		p.hosts[k.hostKey] = h
+		p.hosts[k.place] = h
+	}
+	if over := p.trim(h, k.place); len(over) > 0 {
+		p.mu.Unlock()
+		for _, c := range over {
+			p.hangUp(c)
+		}
+		return p.acquire(ctx, s, k)
 	}
 	if c := h.find(k); c != nil {
 		p.unpark(h, c)
@@ -161,7 +171,7 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 		p.mu.Unlock()
 		return c, nil
 	}
-	if h.open < p.o.ConnectionsPerHost {
+	if h.open < p.o.Limits.Connections(k.place) {
 		h.open++
 		p.mu.Unlock()
 		return nil, nil
@@ -191,14 +201,14 @@ func (p *Pool) await(ctx context.Context, s policy.Step, w *waiter) (*conn, *pol
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
-	h := p.hosts[w.key.hostKey]
+	h := p.hosts[w.key.place]
 	queued := h != nil && h.withdraw(w)
 	p.mu.Unlock()
 	if !queued { // it came at the same moment: pass it on
 		if c := <-w.given; c != nil {
 			p.release(c)
 		} else {
-			p.free(w.key.hostKey)
+			p.free(w.key)
 		}
 	}
 	return nil, p.failed(s, policy.Interrupted, "no connection to the host became free in time")
@@ -242,13 +252,17 @@ func (p *Pool) unpark(h *host, c *conn) {
 func (p *Pool) release(c *conn) {
 	var gone []*conn
 	p.mu.Lock()
-	h := p.hosts[c.key.hostKey]
+	h := p.hosts[c.key.place]
 	switch {
 	case !h.rise(c):
+		p.grow(h, c.key.place)
 		p.invite(h, c)
 	case p.closed || !c.fit():
 		gone = append(gone, c)
-		p.vacate(c.key.hostKey)
+		p.vacate(c.key.place)
+	case h.open > p.o.Limits.Connections(c.key.place): // the limit was lowered
+		gone = append(gone, c)
+		p.vacate(c.key.place)
 	case len(h.waiters) > 0:
 		w := h.next()
 		if w.key == c.key {
@@ -259,11 +273,12 @@ func (p *Pool) release(c *conn) {
 			gone = append(gone, c)
 			w.given <- nil
 		}
+		p.grow(h, c.key.place)
 	default:
 		if p.idle.Len() >= p.o.MaxIdle {
 			oldest := p.idle.Front().Value.(*conn)
-			p.unpark(p.hosts[oldest.key.hostKey], oldest)
-			p.vacate(oldest.key.hostKey)
+			p.unpark(p.hosts[oldest.key.place], oldest)
+			p.vacate(oldest.key.place)
 			gone = append(gone, oldest)
 		}
 		p.park(h, c)
@@ -298,8 +313,8 @@ func (p *Pool) expire(c *conn) {
 	// A timer that fired while the connection was taken and put back is too early.
 	due := c.element != nil && time.Since(c.since) >= p.o.IdleTime
 	if due {
-		p.unpark(p.hosts[c.key.hostKey], c)
-		p.vacate(c.key.hostKey)
+		p.unpark(p.hosts[c.key.place], c)
+		p.vacate(c.key.place)
 	}
 	p.mu.Unlock()
 	if due {
@@ -307,35 +322,53 @@ func (p *Pool) expire(c *conn) {
 	}
 }
 
-// vacate gives up one slot of a host, to a waiter where there is one. The lock
-// is held.
-func (p *Pool) vacate(k hostKey) {
-	h := p.hosts[k]
-	if len(h.waiters) > 0 {
-		h.next().given <- nil
-		return
-	}
+// vacate gives up one slot of a place, to a waiter where there is one and the limit
+// allows it. The lock is held.
+func (p *Pool) vacate(at relay.Place) {
+	h := p.hosts[at]
 	h.open--
+	p.grow(h, at)
 	if h.open == 0 {
-		delete(p.hosts, k)
+		delete(p.hosts, at)
 	}
 }
 
+// grow gives those who wait the slots that the limit leaves free now. The lock is held.
+func (p *Pool) grow(h *host, at relay.Place) {
+	for len(h.waiters) > 0 && (h.open == 0 || h.open < p.o.Limits.Connections(at)) {
+		h.open++
+		h.next().given <- nil
+	}
+}
+
+// trim takes the idle connections beyond a limit that was lowered out of the pool, the
+// longest idle first. Those on which somebody sits end when the last one rises. The lock
+// is held.
+func (p *Pool) trim(h *host, at relay.Place) (gone []*conn) {
+	for len(h.idle) > 0 && h.open > p.o.Limits.Connections(at) {
+		c := h.idle[0]
+		p.unpark(h, c)
+		p.vacate(at)
+		gone = append(gone, c)
+	}
+	return gone
+}
+
 // free is vacate for a slot whose connection is gone already.
-func (p *Pool) free(k hostKey) {
+func (p *Pool) free(k key) {
 	p.mu.Lock()
-	p.vacate(k)
+	p.vacate(k.place)
 	p.mu.Unlock()
 }
 
 // discard gives up a seat. The last one ends the connection, and gives up its slot.
 func (p *Pool) discard(c *conn) {
 	p.mu.Lock()
-	last := p.hosts[c.key.hostKey].rise(c)
+	last := p.hosts[c.key.place].rise(c)
 	p.mu.Unlock()
 	if last {
 		p.hangUp(c)
-		p.free(c.key.hostKey)
+		p.free(c.key)
 	}
 }
 
@@ -353,8 +386,8 @@ func (p *Pool) Close() {
 	p.closed = true
 	for e := p.idle.Front(); e != nil; e = p.idle.Front() {
 		c := e.Value.(*conn)
-		p.unpark(p.hosts[c.key.hostKey], c)
-		p.vacate(c.key.hostKey)
+		p.unpark(p.hosts[c.key.place], c)
+		p.vacate(c.key.place)
 		gone = append(gone, c)
 	}
 	p.mu.Unlock()

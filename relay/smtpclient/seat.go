@@ -44,7 +44,7 @@ func (h *host) rise(c *conn) bool {
 // sit is seat for a connection that has just been opened.
 func (p *Pool) sit(c *conn) {
 	p.mu.Lock()
-	p.hosts[c.key.hostKey].seat(c)
+	p.hosts[c.key.place].seat(c)
 	p.mu.Unlock()
 }
 
@@ -56,15 +56,19 @@ func (p *Pool) beside(h *host, k key) *conn {
 	}
 	var best *conn
 	for _, c := range h.busy {
-		if c.key == k && (best == nil || c.seats < best.seats) && p.hasSeat(c) {
+		if c.key == k && (best == nil || c.seats < best.seats) && p.hasSeat(h, c) {
 			best = c
 		}
 	}
 	return best
 }
 
-// hasSeat reports whether one more session may use c. The lock is held.
-func (p *Pool) hasSeat(c *conn) bool {
+// hasSeat reports whether one more session may use c. While more connections are open than
+// the limit allows, there is none: one of them has to empty first. The lock is held.
+func (p *Pool) hasSeat(h *host, c *conn) bool {
+	if h.open > p.o.Limits.Connections(c.key.place) {
+		return false
+	}
 	style, share := p.quirks.manner(c.key.hostKey, c.ext, p.o)
 	return share && c.dead() == nil && c.line.hasSeat(style, c.seats)
 }
@@ -73,14 +77,14 @@ func (p *Pool) hasSeat(c *conn) bool {
 func (l *line) hasSeat(s style, taken int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	flights := l.window
+	flights, most := l.width(), l.most()
 	if s == twoFlight { // one whose content is out, and one whose commands are
 		flights = min(flights, 2)
 	}
 	switch {
 	case l.over || flights <= 1 || taken >= flights+standby:
 		return false
-	case l.limit > 0 && l.used-len(l.flying)+taken >= l.limit:
+	case most > 0 && l.used-len(l.flying)+taken >= most:
 		return false
 	}
 	return len(l.flying) == 0 || time.Since(l.moved) < stuck
@@ -90,7 +94,7 @@ func (l *line) hasSeat(s style, taken int) bool {
 // waits for another kind of connection gets this one's place when it has emptied. The
 // lock is held.
 func (p *Pool) invite(h *host, c *conn) {
-	for len(h.waiters) > 0 && h.waiters[0].key == c.key && p.hasSeat(c) {
+	for len(h.waiters) > 0 && h.waiters[0].key == c.key && p.hasSeat(h, c) {
 		h.seat(c)
 		h.next().given <- c
 	}
@@ -124,14 +128,21 @@ func (s *session) move(ctx context.Context, fresh freshOnly) *policy.Failure {
 type freshOnly bool
 
 // elsewhere opens a connection in the place of the old one, where we are the last to
-// give that up; else in the next place that is free.
+// give that up and the limit was not lowered; else in the next place that is free.
 func (s *session) elsewhere(ctx context.Context, old *conn, fresh freshOnly) (*session, *policy.Failure) {
 	p, k := s.p, old.key
 	p.mu.Lock()
-	last := p.hosts[k.hostKey].rise(old)
+	h := p.hosts[k.place]
+	last := h.rise(old)
+	over := last && h.open > p.o.Limits.Connections(k.place)
+	if over {
+		p.vacate(k.place)
+	}
 	p.mu.Unlock()
 	if last {
 		p.hangUp(old)
+	}
+	if last && !over {
 		n, _, f := p.openNew(ctx, s.step, k)
 		return n, f
 	}

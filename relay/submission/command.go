@@ -191,7 +191,7 @@ func (g *gate) screenMAIL(arg string) ([]byte, *reply) {
 		return nil, errSender(printable(err.Error()))
 	}
 	g.tx = envelope{sender: a, utf8: utf8}
-	return append(append([]byte("MAIL FROM:<"), a.String()+">"...), params...), nil
+	return g.rewrite("MAIL FROM:<", a, params), nil
 }
 
 // screenRCPT checks RCPT TO:<path> and parameters (RFC 5321 4.1.1.3).
@@ -220,7 +220,13 @@ func (g *gate) screenRCPT(arg string) ([]byte, *reply) {
 		return nil, errRecipient("address: empty")
 	}
 	g.tx.rcpt = a
-	return append(append([]byte("RCPT TO:<"), a.String()+">"...), params...), nil
+	return g.rewrite("RCPT TO:<", a, params), nil
+}
+
+// rewrite puts the line for go-smtp where the client's was: its octets are no longer needed.
+func (g *gate) rewrite(verb string, a queue.Address, params string) []byte {
+	g.buf = append(append(append(append(g.buf[:0], verb...), a.String()...), '>'), params...)
+	return g.buf
 }
 
 // cutPath takes "FROM:<path> params" apart. params keeps its leading space. Spaces

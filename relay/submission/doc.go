@@ -18,6 +18,7 @@
 // connection carry on and nothing from before is known (RFC 3207 4.2). Only there can the
 // raw command lines be seen, and only there do one command line and the octets of one
 // piece of content arrive as exactly that. It is what libraries.md calls guardConn.
+// The content of DATA goes from gate to session directly, go-smtp sees an empty one.
 //
 //   - gate.go: phases, deadlines, framing of content; gate_reply.go: the replies;
 //     gate_wait.go: waiting for input, and how draining interrupts it

@@ -1,0 +1,189 @@
+package pebblestore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
+
+	"github.com/sealpost/sealpost/queue"
+)
+
+// Ballast: a file that is good for nothing but its space. When the disk is full it is
+// thrown off, so that what is being written can be ended and deliveries, which make
+// room, can be settled. No mail is taken in from then on, until there is room for a new one.
+const (
+	ballastName = "ballast"
+	ballastPart = 16       // of the disk
+	ballastMin  = 1 << 20  // octets
+	ballastMax  = 64 << 20 // octets
+	ballastRoom = 3        // times its size must be free before it is made again
+	ballastLook = time.Second
+	fullPause   = 100 * time.Millisecond // before a table is tried again on a full disk
+)
+
+// ballast is safe for concurrent use. The zero value has none.
+type ballast struct {
+	path string // "": none
+	size int64
+	free func(dir string) (uint64, error)
+	log  logger
+
+	mu     sync.Mutex
+	thrown bool
+	looked time.Time
+}
+
+// isFull reports whether an error is for want of space.
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) // a quota is a disk too
+}
+
+// throw gives the ballast up. It reports whether that gave any space.
+func (b *ballast) throw() bool {
+	if b.path == "" {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	was := b.thrown
+	b.thrown, b.looked = true, time.Now()
+	if was || os.Remove(b.path) != nil {
+		return false
+	}
+	b.log.slog.Error("storage: the disk is full: the reserve is given up; no new mail is taken until there is space, deliveries go on", "octets", b.size)
+	return true
+}
+
+// spent reports whether the ballast is gone. When there is room again it makes a new one.
+func (b *ballast) spent() bool {
+	if b.path == "" {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.thrown || time.Since(b.looked) < ballastLook {
+		return b.thrown
+	}
+	b.looked = time.Now()
+	if n, err := b.free(filepath.Dir(b.path)); err != nil || n < uint64(ballastRoom*b.size) {
+		return true
+	}
+	if err := b.make(); err != nil {
+		b.log.Errorf("the reserve cannot be made: %v", err)
+		return true
+	}
+	b.thrown = false
+	b.log.slog.Warn("storage: the disk has space again: new mail is taken")
+	return false
+}
+
+// open makes the ballast where it is not there and there is room.
+func (b *ballast) open() {
+	if b.path == "" {
+		return
+	}
+	st, err := os.Stat(b.path)
+	if err == nil && st.Size() == b.size {
+		return
+	}
+	b.mu.Lock()
+	b.thrown, b.looked = true, time.Time{}
+	b.mu.Unlock()
+	b.spent()
+}
+
+// make writes the file; it must really have its blocks.
+func (b *ballast) make() error {
+	f, err := os.OpenFile(b.path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = unix.Fallocate(int(f.Fd()), 0, 0, b.size); errors.Is(err, syscall.EOPNOTSUPP) {
+		_, err = f.Write(make([]byte, b.size))
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(b.path) // a part of it is of no use
+	}
+	return err
+}
+
+// Full reports whether the disk was full and is not yet good for new mail.
+func (s *Store) Full() bool { return s.ballast.spent() }
+
+// room fails when no new mail can be taken.
+func (s *Store) room() error {
+	if s.ballast.spent() {
+		return fmt.Errorf("%w: its reserve is used up", queue.ErrFull)
+	}
+	return nil
+}
+
+// fullFS throws the ballast off when a log or a manifest finds no space, and writes on.
+type fullFS struct {
+	vfs.FS
+	ballast *ballast
+}
+
+func (f fullFS) Unwrap() vfs.FS { return f.FS }
+
+// needed reports whether the process cannot go on without the file.
+func needed(name string) bool {
+	return isLog(name) || isManifest(strings.TrimPrefix(filepath.Base(name), twinPrefix))
+}
+
+// again reports whether what failed should be done once more.
+func (f fullFS) again(name string, err error) bool {
+	switch {
+	case !isFull(err):
+		return false
+	case needed(name):
+		return f.ballast.throw()
+	}
+	time.Sleep(fullPause) // Pebble tries again at once, for ever
+	return false
+}
+
+// Create makes a file.
+func (f fullFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.Create(name, c)
+	if err != nil && f.again(name, err) {
+		file, err = f.FS.Create(name, c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return fullFile{file, f, name}, nil
+}
+
+// ReuseForWrite makes a log of an old one.
+func (f fullFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.ReuseForWrite(from, to, c)
+	if err != nil {
+		return nil, err
+	}
+	return fullFile{file, f, to}, nil
+}
+
+type fullFile struct {
+	vfs.File
+	fs   fullFS
+	name string
+}
+
+func (f fullFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	if err != nil && f.fs.again(f.name, err) {
+		var more int
+		more, err = f.File.Write(p[n:])
+		n += more
+	}
+	return n, err
+}
