@@ -12,9 +12,11 @@ import (
 // shifting are limits that a test changes: one place for all hosts.
 type shifting struct{ connections, messages atomic.Int64 }
 
-func (*shifting) Place(policy.Domain, netip.AddrPort) relay.Place { return relay.Place{Provider: "all"} }
-func (s *shifting) Connections(relay.Place) int                   { return int(s.connections.Load()) }
-func (s *shifting) Messages(relay.Place) int                      { return int(s.messages.Load()) }
+func (*shifting) Place(policy.Domain, netip.AddrPort) relay.Place {
+	return relay.Place{Provider: "all"}
+}
+func (s *shifting) Connections(relay.Place) int { return int(s.connections.Load()) }
+func (s *shifting) Messages(relay.Place) int    { return int(s.messages.Load()) }
 
 // Hosts that share a place share its connections; a limit that is lowered ends those
 // beyond it when they come back, and one that is raised lets in who waits.
