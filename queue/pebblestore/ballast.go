@@ -132,10 +132,13 @@ func (b *ballast) make() error {
 	return err
 }
 
-// clear has Pebble write out what deliveries have removed, while the ballast is gone: small
-// as that is, it would stay in memory for long, and with it what it removes on disk.
-func (s *Store) clear() {
-	if !s.ballast.spent() || s.db.Metrics().MemTable.Count > 1 {
+// MakeRoom has Pebble write out what deliveries have removed, at most every other second:
+// small as that is, it would stay in memory for long, and with it what it removes on disk. It
+// is for a disk on which no new mail is taken in, for that would bring it along. It
+// does not wait.
+func (s *Store) MakeRoom() {
+	now, last := time.Now().UnixNano(), s.cleared.Load()
+	if now-last < int64(clearEvery) || !s.cleared.CompareAndSwap(last, now) || s.db.Metrics().MemTable.Count > 1 {
 		return
 	}
 	if _, err := s.db.AsyncFlush(); err != nil {

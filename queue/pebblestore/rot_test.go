@@ -176,8 +176,8 @@ func TestOneWrongOctet(t *testing.T) {
 				t.Fatal(err)
 			}
 			size := int(info.Size())
-			if size == 0 {
-				continue
+			if size == 0 || clean && filepath.Ext(file.Name()) == ".sst" {
+				continue // of tables one kind is enough
 			}
 			n := samples
 			if filepath.Ext(file.Name()) == "" {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -70,6 +71,7 @@ type Store struct {
 	buffers  sync.Pool // *[]byte with room for a chunk
 	small    sync.Pool // *[]byte of smallSize
 	ballast  *ballast
+	cleared  atomic.Int64 // when MakeRoom did something last, Unix ns
 	stop     chan struct{}
 	work     chan struct{} // capacity 1: a head is due, or the journal is too large
 	keeper   sync.WaitGroup
@@ -331,7 +333,9 @@ func (s *Store) keep() {
 		case <-s.stop:
 			return
 		case <-clear.C:
-			s.clear()
+			if s.ballast.spent() {
+				s.MakeRoom()
+			}
 		case <-hourly.C:
 			err = s.trim(time.Now())
 		case <-s.work:
