@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -53,10 +54,13 @@ func TestClockBack(t *testing.T) {
 // end without one; what is held ends without, as it always does.
 func TestClockForward(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		tries := map[string]int{}
 		clock := &step{}
 		p := &postmaster{}
 		h := run(t, queue.Options{Schedule: []time.Duration{time.Hour}, Composer: p}, func(ctx context.Context, l *queue.Lease) queue.Report {
+			mu.Lock()
+			defer mu.Unlock()
 			who := l.Envelope.Recipients[0].Address.Local
 			if tries[who]++; l.Message.Sender.IsNull() || who == "good" && tries[who] == 2 {
 				return deliver(ctx, l)

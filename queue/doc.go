@@ -78,6 +78,13 @@
 // uncertain end (connection lost behind the final dot) at least ten minutes pass.
 // An attempt that is Free moves the envelope, but not along the schedule.
 //
+// The queue's time is the wall clock's, but it never goes back while the process lives:
+// after a jump back it goes on from where it was until the wall clock has caught up, so
+// nothing waits longer than its schedule says. After a restart due times on disk are up to
+// the jump farther off, at most. A jump forward of more than a minute is taken over: what
+// is due by it is tried, and what is over its time by it gets one more try before it
+// expires. (Also when the machine was asleep; not when the process was not there.)
+//
 // RFCs: 5321 (4.1.2 mailboxes, 4.5.3.1 limits, 4.5.4.1 retries, 4.5.5 null reverse
 // path), 3461 (4.1 NOTIFY, 5.2 responsibilities), 3463 3.5, 6531 3.3, 5891.
 package queue

@@ -147,7 +147,7 @@ type copier struct {
 
 func (c *copier) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.eightBit = c.eightBit || hasEightBit(p[:n])
+	c.eightBit = c.eightBit || HasEightBit(p[:n])
 	switch {
 	case c.large:
 	case len(c.copy)+n > hotBody:
@@ -158,8 +158,9 @@ func (c *copier) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// hasEightBit looks at eight octets at a time.
-func hasEightBit(p []byte) bool {
+// HasEightBit reports whether there is an octet above 127 (RFC 6152). It looks at eight
+// octets at a time.
+func HasEightBit(p []byte) bool {
 	for ; len(p) >= 8; p = p[8:] {
 		if binary.NativeEndian.Uint64(p)&0x8080808080808080 != 0 {
 			return true

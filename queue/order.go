@@ -50,7 +50,7 @@ func (q *Queue) Do(ctx context.Context, o Order) (Progress, error) {
 	if !slices.Contains(verbs(), o.Verb) {
 		return Progress{}, badFilter("verb %.80q is unknown: use retry, hold, release or drop", o.Verb)
 	}
-	m, err := o.Filter.compile(time.Now())
+	m, err := o.Filter.compile(q.now())
 	if err != nil {
 		return Progress{}, err
 	}

@@ -88,7 +88,7 @@ func TestLaneRests(t *testing.T) {
 func TestThrottledForEver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const n, giveUp, warn = 2000, 8 * time.Hour, 2 * time.Hour
+		const n, giveUp, warn = 500, 8 * time.Hour, 2 * time.Hour
 		var mu sync.Mutex
 		claims := 0
 		h := run(t, queue.Options{GiveUp: giveUp, WarnAfter: warn, PerLane: 20}, func(_ context.Context, l *queue.Lease) queue.Report {

@@ -18,10 +18,11 @@ type Store interface {
 	Insert(ctx context.Context, in *Insertion) error
 	// Claim leases up to q.Limit due rows: groups take turns, and within a group its
 	// lanes. None over q.PerLane leased in one lane, or over a group's share. A lease that
-	// ran out counts as no lease. next is when something more can be claimed with the same
+	// ran out counts as no lease. A lease is not on disk: it ends with the process. next is when something more can be claimed with the same
 	// query without a Commit or Insert before (zero: never).
 	Claim(ctx context.Context, q ClaimQuery) (rows []Row, next time.Time, err error)
-	// Commit applies a change atomically. ErrStale when a row is gone, was changed or
+	// Commit applies a change atomically. nil means that all of it is on disk, synced: rows,
+	// removals, notices and entries. An error means that nothing of it is. ErrStale when a row is gone, was changed or
 	// was leased since the caller got it: nothing is changed then.
 	Commit(ctx context.Context, c *Change) error
 	// Body opens a message's body, which stays readable to its end even when the
@@ -34,7 +35,7 @@ type Store interface {
 	Scan(ctx context.Context, q ScanQuery, fn func(Item) error) error
 	// Cell returns a small named value, nil when it was never set.
 	Cell(ctx context.Context, name string) ([]byte, error)
-	// SetCell sets it; nil removes it. A name is not empty.
+	// SetCell sets it; nil removes it. It is on disk, synced, when nil is returned. A name is not empty.
 	SetCell(ctx context.Context, name string, value []byte) error
 	// Close ends the store. The caller has stopped using it.
 	Close() error

@@ -324,7 +324,7 @@ func (q *Queue) tend(ctx context.Context) (wait time.Duration, err error) {
 		return 0, nil
 	}
 	// The clock may be set: a minute is the most that is believed.
-	return min(max(time.Until(next), time.Millisecond), clockStep), nil
+	return min(max(next.Sub(q.now()), time.Millisecond), clockStep), nil
 }
 
 // endSuspensions takes those out whose time is over. What waited for them is due by now.

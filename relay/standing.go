@@ -181,7 +181,12 @@ func (s *standing) raise(c ceiling, now time.Time) {
 	case s.rate < s.safe:
 		s.rate++
 	default:
-		s.rate += 1 / s.rate
+		s.rate += min(s.rate, 1/s.rate)
+	}
+	if s.rate > 0 {
+		if at := now.Add(interval(s.rate)); s.next.After(at) {
+			s.next = at // it was set by the rate of before
+		}
 	}
 	if s.rate >= freeRate || c.rate > 0 && s.rate >= c.rate {
 		s.rate = 0

@@ -18,7 +18,7 @@ import (
 func TestBackupAndRestore(t *testing.T) {
 	t.Parallel()
 	const domain = "later.example"
-	w := idleWorld(t, one(t, domain, "greeting-421"))
+	w := idleWorld(t, one(t, domain, "greeting-none"))
 	conf := filepath.Join(t.TempDir(), "relay.toml")
 	const erasing = waiting + "[queue.encryption]\nerase_after = \"3s\"\n"
 	if err := os.WriteFile(conf, fmt.Appendf(nil, "[server]\ndata_dir = %q\n%s", w.dir, erasing), 0o600); err != nil {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/sealpost/sealpost/config"
 )
@@ -31,5 +33,30 @@ func TestReloadOfPromises(t *testing.T) {
 	}
 	if next.Policy.Ruleset.DANE {
 		t.Error("the new configuration was changed")
+	}
+}
+
+// Limits on hosts and providers are taken over without a restart; a change of something
+// else in [delivery] beside them is named.
+func TestReloadOfLimits(t *testing.T) {
+	t.Parallel()
+	old := config.Default()
+	next := *old
+	next.Delivery.ConnectionsPerHost, next.Delivery.MessagesPerConnection = 3, 4
+	next.Delivery.RatePerHost = config.Rate{Count: 5, Per: time.Second}
+	next.Delivery.Providers = []config.Provider{{Match: []string{".google.com"}, Connections: 30}}
+	if list := needRestart(old, &next); len(list) != 0 {
+		t.Errorf("%q need a restart", list)
+	}
+	if kept := keepRestart(old, &next); !reflect.DeepEqual(kept.Delivery, next.Delivery) {
+		t.Errorf("%+v is in force, want %+v", kept.Delivery, next.Delivery)
+	}
+	l := throttleLimits(&next.Delivery)
+	if l.Connections != 3 || l.Messages != 4 || l.Rate != 5 || len(l.Providers) != 1 || l.Providers[0].Connections != 30 || retryOptions(&next).PerLane != 30 {
+		t.Errorf("%+v", l)
+	}
+	next.Delivery.Port = 26
+	if list := needRestart(old, &next); len(list) != 1 || keepRestart(old, &next).Delivery.Port != 25 {
+		t.Errorf("%q need a restart after a change of the port", list)
 	}
 }

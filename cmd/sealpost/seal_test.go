@@ -134,14 +134,7 @@ func (c delivering) Deliver(ctx context.Context, l *queue.Lease) queue.Report {
 
 func enqueueZebras(t *testing.T, q *queue.Queue, size int) queue.ID {
 	t.Helper()
-	from, err := queue.ParseAddress("author.nine@zebra-lab.example")
-	if err != nil {
-		t.Fatal(err)
-	}
-	to, err := queue.ParseAddress("reviewer.seven@journal-of-zebras.example")
-	if err != nil {
-		t.Fatal(err)
-	}
+	from, to := address(t, "author.nine@zebra-lab.example"), address(t, "reviewer.seven@journal-of-zebras.example")
 	body := "Subject: Zebra-Subject\r\nTo: <reviewer.seven@journal-of-zebras.example>\r\n\r\n" + strings.Repeat("the-body-text-itself\r\n", size/22)
 	id, err := q.Enqueue(t.Context(), &queue.Draft{Message: queue.Message{Sender: from}, Recipients: []queue.Recipient{{Address: to}},
 		Body: strings.NewReader(body)})

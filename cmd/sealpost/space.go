@@ -22,6 +22,8 @@ type space struct {
 	dir string
 	// spent reports that the disk was full and the store gave its reserve up; nil: never.
 	spent func() bool
+	// makeRoom has the store give back what it can; nil: nobody does.
+	makeRoom func()
 
 	mu      sync.Mutex
 	minimum uint64
@@ -60,6 +62,9 @@ func (s *space) gate() error {
 		return fmt.Errorf("%w: %d octets are free and the store's reserve is used up", queue.ErrFull, free)
 	}
 	if free < minimum {
+		if s.makeRoom != nil {
+			s.makeRoom() // what was delivered meanwhile
+		}
 		return fmt.Errorf("%w: %d octets are free, queue.min_free is %d", queue.ErrFull, free, minimum)
 	}
 	return nil

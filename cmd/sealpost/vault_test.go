@@ -52,7 +52,7 @@ func (w *world) become(t *testing.T, domain, name string) {
 func TestNothingOpensAfterErasure(t *testing.T) {
 	t.Parallel()
 	const domain = "journal-of-zebras.example"
-	w := idleWorld(t, one(t, domain, "greeting-421"))
+	w := idleWorld(t, one(t, domain, "greeting-none"))
 	dir := w.dir
 	nothingPlain := func(when string) {
 		t.Helper()
@@ -192,7 +192,7 @@ func vaultOpens(t *testing.T, dir string, id queue.ID) error {
 func TestDamagedRow(t *testing.T) {
 	t.Parallel()
 	const domain = "shop.example"
-	w := idleWorld(t, one(t, domain, "greeting-421"))
+	w := idleWorld(t, one(t, domain, "greeting-none"))
 	dir := w.dir
 	stop := w.start(t, waiting)
 	bad, good := w.submit(t, "a@shop.example", "", "ann@"+domain), w.submit(t, "a@shop.example", "", "bob@"+domain)
@@ -359,7 +359,7 @@ func TestVaultRefusesToOpen(t *testing.T) {
 func TestPlainQueueIsSealed(t *testing.T) {
 	t.Parallel()
 	const domain = "shop.example"
-	w := idleWorld(t, one(t, domain, "greeting-421"))
+	w := idleWorld(t, one(t, domain, "greeting-none"))
 	dir := w.dir
 	stop := w.start(t, waiting+"[queue.encryption]\nenabled = false\n")
 	old := w.submit(t, "a@shop.example", "", "ann@"+domain)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -140,7 +141,7 @@ func TestFactsBehindUnbound(t *testing.T) {
 				c.set(z)
 			}
 			u, err := policytest.StartUnbound(t.Context(), z)
-			if errors.Is(err, policytest.ErrNoUnbound) {
+			if errors.Is(err, policytest.ErrNoUnbound) && os.Getenv("SEALPOST_REAL") != "required" {
 				t.Skip("unbound is missing: apt-get install unbound")
 			}
 			if err != nil {

@@ -21,11 +21,10 @@ import (
 // room, can be settled. No mail is taken in from then on, until there is room for a new one.
 const (
 	ballastName = "ballast"
-	ballastPart = 16       // of the disk
-	ballastMin  = 1 << 20  // octets
-	ballastMax  = 64 << 20 // octets
-	ballastRoom = 3        // times its size must be free before it is made again
+	ballastMore = 1 << 20 // octets beyond all memtables, which a flush may bring to the disk at once
+	ballastRoom = 2       // times its size must be free before it is made again
 	ballastLook = time.Second
+	clearEvery  = 2 * time.Second
 	fullPause   = 100 * time.Millisecond // before a table is tried again on a full disk
 )
 
@@ -37,7 +36,7 @@ type ballast struct {
 	log  logger
 
 	mu     sync.Mutex
-	thrown bool
+	thrown bool // or nearly
 	looked time.Time
 }
 
@@ -53,16 +52,29 @@ func (b *ballast) throw() bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	was := b.thrown
 	b.thrown, b.looked = true, time.Now()
-	if was || os.Remove(b.path) != nil {
-		return false
+	if os.Remove(b.path) != nil {
+		return false // it is gone
 	}
 	b.log.slog.Error("storage: the disk is full: the reserve is given up; no new mail is taken until there is space, deliveries go on", "octets", b.size)
 	return true
 }
 
-// spent reports whether the ballast is gone. When there is room again it makes a new one.
+// tight stops the intake while the ballast is kept: a compaction found no space, which
+// can be had later, and what makes room goes first.
+func (b *ballast) tight() {
+	if b.path == "" {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.thrown {
+		b.log.slog.Error("storage: the disk is nearly full: no new mail is taken until there is space, deliveries go on")
+	}
+	b.thrown, b.looked = true, time.Now()
+}
+
+// spent reports whether the ballast is gone, or should be kept for what is under way. When there is room again it makes a new one.
 func (b *ballast) spent() bool {
 	if b.path == "" {
 		return false
@@ -81,7 +93,9 @@ func (b *ballast) spent() bool {
 		return true
 	}
 	b.thrown = false
-	b.log.slog.Warn("storage: the disk has space again: new mail is taken")
+	if b.log.opened.Load() {
+		b.log.slog.Warn("storage: the disk has space again: new mail is taken")
+	}
 	return false
 }
 
@@ -102,6 +116,9 @@ func (b *ballast) open() {
 
 // make writes the file; it must really have its blocks.
 func (b *ballast) make() error {
+	if st, err := os.Stat(b.path); err == nil && st.Size() == b.size {
+		return nil // it was kept
+	}
 	f, err := os.OpenFile(b.path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -113,6 +130,20 @@ func (b *ballast) make() error {
 		_ = os.Remove(b.path) // a part of it is of no use
 	}
 	return err
+}
+
+// MakeRoom has Pebble write out what deliveries have removed, at most every other second:
+// small as that is, it would stay in memory for long, and with it what it removes on disk. It
+// is for a disk on which no new mail is taken in, for that would bring it along. It
+// does not wait.
+func (s *Store) MakeRoom() {
+	now, last := time.Now().UnixNano(), s.cleared.Load()
+	if now-last < int64(clearEvery) || !s.cleared.CompareAndSwap(last, now) || s.db.Metrics().MemTable.Count > 1 {
+		return
+	}
+	if _, err := s.db.AsyncFlush(); err != nil {
+		s.log.Errorf("making room: %v", err)
+	}
 }
 
 // Full reports whether the disk was full and is not yet good for new mail.

@@ -63,4 +63,28 @@
 //
 // An error of the log cannot be repaired by trying again: the process ends with code 3
 // (Options.Fatal) and finds out at the next start what was synced.
+//
+// # Damage
+//
+// What a disk gives back is not always what it was given. Nothing is lost in silence: see
+// Store.Damage and the log.
+//
+//   - One wrong octet in a block of a table, in a log or in the manifest is found by its
+//     checksum, which is linear, and put right. Damage of many octets is taken for one once
+//     in 2^24/length times; beneath the seal that shows all the same.
+//   - A block of a table that is worse: its messages are named, scans go on behind it, a row that
+//     cannot be read is set aside until the next start, the rest is delivered. Compactions that
+//     fail rest for a minute.
+//   - A log with a damaged middle is written anew without those steps, which are named
+//     by the messages in them; the old one is kept in the directory "damaged". Pebble would
+//     take the damage for the end, and lose in silence what is behind.
+//   - The manifest is written twice. Without either nothing is opened, and nothing changed.
+//   - A file of options that cannot be read is written anew.
+//
+// # A full disk
+//
+// A reserve ("ballast") as large as all memtables is given up when a log or a flush finds no
+// space. From then on no message is taken in, until there is room for a new one; what is
+// under way is ended, and deliveries go on and make room. When even that is used
+// up the process ends with code 3.
 package pebblestore

@@ -1,6 +1,7 @@
 package pebblestore
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
@@ -114,7 +115,7 @@ func writeFile(disk vfs.FS, dir, name string, content []byte) error {
 		err = unix.Fchmod(int(fd), 0o600)
 	}
 	if err == nil {
-		_, err = f.Write(content)
+		_, err = f.Write(bytes.Clone(content)) // vfs may change what it writes, and does so under -race
 	}
 	if err == nil {
 		err = f.Sync()

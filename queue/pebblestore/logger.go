@@ -18,7 +18,7 @@ type logger struct {
 	fatal  func(code int)
 	opened *atomic.Bool // Open is done
 	seen   *repeats
-	failed *atomic.Int64 // when a background job failed for another reason than space, Unix ns
+	rest   *atomic.Int64 // until when no compaction begins, Unix ns
 	damage *damages
 	check  *checker
 }
@@ -48,11 +48,16 @@ func (l logger) Fatalf(format string, args ...any) {
 // listener hears of the few events that an operator must know.
 func (l logger) listener(b *ballast) *pebble.EventListener {
 	return &pebble.EventListener{
-		BackgroundError: func(err error) {
-			if isFull(err) && l.opened.Load() {
+		BackgroundError: l.background,
+		FlushEnd: func(i pebble.FlushInfo) {
+			if isFull(i.Err) {
 				b.throw()
 			}
-			l.background(err)
+		},
+		CompactionEnd: func(i pebble.CompactionInfo) {
+			if isFull(i.Err) {
+				b.tight()
+			}
 		},
 		// Not fatal, as Pebble has it: the rest of the queue goes on.
 		// tableFS has told already what it is; this says in which file, in Pebble's words.
@@ -76,9 +81,11 @@ func (l logger) background(err error) {
 	if full && !l.opened.Load() {
 		l.Fatalf("the disk is too full to open the store: %v: free some space, then start again", err)
 	}
-	if !full {
-		l.failed.Store(time.Now().UnixNano())
+	rest := compactionRest
+	if full {
+		rest = fullRest
 	}
+	l.rest.Store(time.Now().Add(rest).UnixNano())
 	switch n, ok := l.seen.note(err); {
 	case !ok:
 	case n > 0:

@@ -10,6 +10,9 @@ const (
 	// compactionRest is how long no compaction begins after one has failed. Pebble would
 	// try again at once, for ever: a table that is damaged fails each time.
 	compactionRest = time.Minute
+	// fullRest is the same on a full disk. What a compaction wrote before it found no space
+	// goes with it, and is room for flushes and for the log meanwhile.
+	fullRest       = 5 * time.Second
 	compactionStep = 100 * time.Millisecond // Pebble's own step
 )
 
@@ -70,6 +73,6 @@ func (s *scheduler) Unregister() {
 
 // resting reports whether a compaction failed of late.
 func (l logger) resting() bool {
-	at := l.failed.Load()
-	return at != 0 && time.Since(time.Unix(0, at)) < compactionRest
+	until := l.rest.Load()
+	return until != 0 && time.Now().UnixNano() < until
 }

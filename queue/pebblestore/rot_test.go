@@ -170,14 +170,17 @@ func TestOneWrongOctet(t *testing.T) {
 			t.Fatal(err)
 		}
 		rng := rand.New(rand.NewPCG(3, 4))
-		for _, file := range files {
+		for i, file := range files {
+			if raceDetector && i%4 > 0 {
+				continue // there is no race to be found in it, and it is slow
+			}
 			info, err := file.Info()
 			if err != nil {
 				t.Fatal(err)
 			}
 			size := int(info.Size())
-			if size == 0 {
-				continue
+			if size == 0 || clean && filepath.Ext(file.Name()) == ".sst" {
+				continue // of tables one kind is enough
 			}
 			n := samples
 			if filepath.Ext(file.Name()) == "" {
@@ -229,7 +232,10 @@ func TestSectorIsLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range files {
+	for i, file := range files {
+		if raceDetector && i%4 > 0 {
+			continue // there is no race to be found in it, and it is slow
+		}
 		info, err := file.Info()
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -52,8 +53,9 @@ const startReserve = 16 << 20
 
 // Bounds of a memtable. Big ones are good: most messages die in them.
 const (
-	memTableMin = 4 << 20
+	memTableMin = 1 << 20
 	memTableMax = 40 << 20
+	memTables   = 4 // at most, before writes wait
 )
 
 // Store is a queue.Store and a queue.Counter. Make one with Open.
@@ -69,6 +71,7 @@ type Store struct {
 	buffers  sync.Pool // *[]byte with room for a chunk
 	small    sync.Pool // *[]byte of smallSize
 	ballast  *ballast
+	cleared  atomic.Int64 // when MakeRoom did something last, Unix ns
 	stop     chan struct{}
 	work     chan struct{} // capacity 1: a head is due, or the journal is too large
 	keeper   sync.WaitGroup
@@ -137,8 +140,8 @@ func Open(o Options) (*Store, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), s.db.Close(), lock.Close())
 	}
-	s.log.opened.Store(true)
 	s.ballast.open()
+	s.log.opened.Store(true)
 	s.keeper.Go(s.keep)
 	return s, nil
 }
@@ -152,7 +155,7 @@ func (o *Options) measure(b *ballast) error {
 	}
 	o.disk = st.Blocks * uint64(st.Bsize)
 	b.path, b.free = filepath.Join(o.Dir, ballastName), o.free
-	b.size = min(max(int64(o.disk/ballastPart), ballastMin), ballastMax)
+	b.size = int64(memTables*o.memTable()) + ballastMore
 	return nil
 }
 
@@ -161,7 +164,7 @@ func (o *Options) memTable() uint64 {
 	if o.disk == 0 {
 		return memTableMax
 	}
-	return min(max(o.disk/16, memTableMin), memTableMax)
+	return min(max(o.disk/32, memTableMin), memTableMax)
 }
 
 // reserve is the free space without which the store is not opened.
@@ -207,7 +210,7 @@ func settings(o *Options, s *Store, lock *pebble.Lock) *pebble.Options {
 		// Big, so that most messages die in it and are never written to a table; there
 		// are up to three of them under load, and the aim is 300 MB for a million messages.
 		MemTableSize:                o.memTable(),
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: memTables,
 		L0CompactionThreshold:       2,
 		L0StopWritesThreshold:       32,
 		LBaseMaxBytes:               128 << 20,
@@ -318,16 +321,21 @@ func (s *Store) readRows(pages chan<- []queue.Booking) ([]gap, error) {
 	return c.gaps, c.err
 }
 
-// keep does what is not for the hot path: signed heads, and retention.
+// keep does what is not for the hot path: signed heads, retention, and room on a full disk.
 func (s *Store) keep() {
-	hourly, heads := time.NewTicker(time.Hour), time.NewTicker(headEvery)
+	hourly, heads, clear := time.NewTicker(time.Hour), time.NewTicker(headEvery), time.NewTicker(clearEvery)
 	defer hourly.Stop()
 	defer heads.Stop()
+	defer clear.Stop()
 	for {
 		var err error
 		select {
 		case <-s.stop:
 			return
+		case <-clear.C:
+			if s.ballast.spent() {
+				s.MakeRoom()
+			}
 		case <-hourly.C:
 			err = s.trim(time.Now())
 		case <-s.work:

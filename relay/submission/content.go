@@ -2,7 +2,6 @@ package submission
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -181,7 +180,7 @@ type lineCheck struct {
 }
 
 func (l *lineCheck) feed(p []byte) error {
-	if !l.eightBit && hasHighBit(p) {
+	if !l.eightBit && queue.HasEightBit(p) {
 		l.eightBit = true
 	}
 	if bytes.IndexByte(p, 0) >= 0 {
@@ -213,19 +212,4 @@ func (l *lineCheck) feed(p []byte) error {
 		p = p[nl+1:]
 	}
 	return nil
-}
-
-// hasHighBit looks for octets above 127, eight at a time.
-func hasHighBit(p []byte) bool {
-	for ; len(p) >= 8; p = p[8:] {
-		if binary.NativeEndian.Uint64(p)&0x8080808080808080 != 0 {
-			return true
-		}
-	}
-	for _, c := range p {
-		if c >= 0x80 {
-			return true
-		}
-	}
-	return false
 }

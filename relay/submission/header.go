@@ -135,7 +135,7 @@ const maxOwnTrace = 5
 // edit checks the fields, takes our own ones out, and adds what is missing: Received
 // on top, Date and Message-ID below (RFC 6409 8.2, 8.3). The result ends in the empty line.
 func (c *content) edit(h *header, raw []byte) ([]byte, error) {
-	if hasHighBit(raw) {
+	if queue.HasEightBit(raw) {
 		if !c.utf8 {
 			return nil, errHeaderUTF8()
 		}
