@@ -2,6 +2,7 @@ package smtpclient
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -197,14 +198,18 @@ type strict struct {
 	tape *tape
 	caps []string
 	tls  *tls.Config
+	// buffer is how much it reads ahead; 0: much.
+	buffer int
+	greet  func(n int) string // what it says in place of 220; nil, "": nothing else
 	// reply is asked first; "" for the usual one, "-" to hang up, "take" to hang up behind
-	// having taken a message, "sleep" to say nothing any more.
+	// having taken a message, "sleep" to say nothing any more, "mute" to take one message
+	// without a word and hang up on what came behind.
 	reply func(n int, verb string, line string) string
 }
 
 func (h *strict) serve(n int, raw *farConn) {
 	var c net.Conn = raw
-	r := bufio.NewReaderSize(c, 256<<10)
+	r := bufio.NewReaderSize(c, cmp.Or(h.buffer, 256<<10))
 	var out []byte
 	say := func(s string) { out = append(out, s+"\r\n"...) }
 	flush := func() {
@@ -221,6 +226,10 @@ func (h *strict) serve(n int, raw *farConn) {
 	var body strings.Builder
 	mail, soiled := false, false
 	clear := func() { rcpt, mail = nil, false; body.Reset() }
+	if h.greet != nil && h.greet(n) != "" {
+		say(h.greet(n))
+		return
+	}
 	say("220 far")
 	for {
 		if r.Buffered() == 0 {
@@ -247,6 +256,10 @@ func (h *strict) serve(n int, raw *farConn) {
 			case "sleep":
 				_, _ = io.Copy(io.Discard, r)
 				return
+			case "mute":
+				flush()
+				h.takeOne(n, r)
+				return
 			}
 			if special != "" {
 				if size, _, ok := bdat(line); ok {
@@ -271,7 +284,7 @@ func (h *strict) serve(n int, raw *farConn) {
 			say("220 go")
 			flush()
 			c = tls.Server(raw, h.tls)
-			r = bufio.NewReaderSize(c, 256<<10)
+			r = bufio.NewReaderSize(c, cmp.Or(h.buffer, 256<<10))
 		case verb == "QUIT":
 			say("221 bye")
 			return
@@ -339,6 +352,28 @@ func bdat(line string) (size int, last, ok bool) {
 	}
 	size, err := strconv.Atoi(f[1])
 	return size, len(f) == 3, err == nil
+}
+
+// takeOne takes the next message, once there is time for others to come behind it.
+func (h *strict) takeOne(n int, r *bufio.Reader) {
+	time.Sleep(time.Second)
+	var rcpt []string
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		line = strings.TrimSuffix(line, "\r\n")
+		if strings.HasPrefix(line, "RCPT") {
+			rcpt = append(rcpt, line)
+		}
+		if size, _, ok := bdat(line); ok {
+			b := make([]byte, size)
+			_, _ = io.ReadFull(r, b)
+			h.took(n, rcpt, string(b))
+			return
+		}
+	}
 }
 
 func (h *strict) took(n int, rcpt []string, body string) {
