@@ -153,7 +153,7 @@ type ScanQuery struct {
 // Item is one thing that a Scan found.
 type Item struct {
 	Pos   string // position: opaque, sortable, stays valid; for ScanCells the cell's name, and any name is a position
-	Row   Row    // for ScanRows, with its present state
+	Row   Row    // for ScanRows, with its present state; Data is not older than Fence
 	Entry []byte // for ScanJournal; for ScanCells the value
 	Key   string // for ScanJournal: what the entry is sealed by, for an Eraser; "" when it is not
 }

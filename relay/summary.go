@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -122,12 +123,19 @@ func (a *Attempt) step(t *policy.Tried) string {
 	switch {
 	case t.Reason == policy.ReasonUnset && t.Kept:
 		return "offered level " + t.Level.String()
+	case t.Reason == policy.ReasonUnset && a.refused():
+		return "refused it at level " + t.Level.String()
 	case t.Reason == policy.ReasonUnset:
 		return "took it at level " + t.Level.String()
 	case t.Level != policy.Unset && t.Reason.MayLower():
 		return t.Reason.English() + ", so no more than level " + t.Level.String() + " was reached"
 	}
 	return t.Reason.English()
+}
+
+// refused reports whether the host that the walk ended with took the mail for nobody.
+func (a *Attempt) refused() bool {
+	return len(a.Outcomes) > 0 && !slices.ContainsFunc(a.Outcomes, func(o AttemptOutcome) bool { return o.Kind != queue.BouncedNow })
 }
 
 // next says what becomes of the recipients.

@@ -61,6 +61,8 @@ func TestSummary(t *testing.T) {
 			Outcomes: outcomes(queue.DeferredNow)}},
 		{"a session that was kept", Attempt{Wanted: policy.Floor{Level: policy.Plaintext}, Basis: policy.BasisDefault, Rule: "default",
 			Trace: policy.Trace{{Host: "mx1.example.org", Rung: policy.Modern, Level: policy.Encrypted, Kept: true}, mx("mx2", policy.Modern, policy.Verified, 0)}, Outcomes: outcomes(queue.DeliveredNow)}},
+		{"refused by the host, not for want of protection", Attempt{Wanted: policy.Floor{Level: policy.Plaintext}, Basis: policy.BasisDefault, Rule: "default", Failure: failed(policy.ReplyPermanent),
+			Trace: policy.Trace{mx("mx1", policy.Modern, policy.Encrypted, 0)}, Outcomes: outcomes(queue.BouncedNow, queue.BouncedNow)}},
 		{"the zero attempt", Attempt{}},
 	}
 	var got strings.Builder

@@ -152,6 +152,7 @@ func (s *Store) rowPage(after string, limit int) (items []queue.Item, pos string
 	if len(from) == 1 {
 		return nil, "", nil // the schedule is empty
 	}
+	mark := s.schedule.Mark() // before the page is opened: see rowItem
 	c, err := s.walk(from, []byte{prefixRow + 1})
 	if err != nil {
 		return nil, "", err
@@ -167,7 +168,7 @@ func (s *Store) rowPage(after string, limit int) (items []queue.Item, pos string
 			return nil, "", err
 		}
 		pos = rowPos(id, n)
-		item, err := s.rowItem(id, n, c.it.Value(), items)
+		item, err := s.rowItem(id, n, c.it.Value(), mark, items)
 		if err != nil {
 			s.log.Errorf("row %s cannot be read: %v", pos, err)
 			continue
@@ -182,16 +183,26 @@ func (s *Store) rowPage(after string, limit int) (items []queue.Item, pos string
 }
 
 // rowItem makes an item of a row; nil when the row is not there for others yet, or
-// not any more.
-func (s *Store) rowItem(id queue.ID, n int, value []byte, before []queue.Item) (*queue.Item, error) {
+// not any more. The fence must not be newer than the data, or who writes the row under it
+// overwrites what he has not seen: a row that got its fence behind the mark, which was taken before
+// value was read, is read anew.
+func (s *Store) rowItem(id queue.ID, n int, value []byte, mark uint64, before []queue.Item) (*queue.Item, error) {
+	r := queue.Row{Message: id, Number: n}
+	if !s.schedule.Fill(&r) {
+		return nil, nil
+	}
+	if r.Fence > mark {
+		v, ok, err := s.get(numberKey(prefixRow, id, n))
+		if err != nil || !ok {
+			return nil, err
+		}
+		value = v
+	}
 	stored, err := decodeRow(append([]byte(nil), value...))
 	if err != nil {
 		return nil, err
 	}
-	r := queue.Row{Message: id, Number: n, Data: stored.data}
-	if !s.schedule.Fill(&r) {
-		return nil, nil
-	}
+	r.Data = stored.data
 	if k := len(before); k > 0 && before[k-1].Row.Message == id {
 		r.Record = before[k-1].Row.Record
 	} else if r.Record, err = s.record(id); errors.Is(err, queue.ErrNotFound) {

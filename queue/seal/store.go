@@ -129,6 +129,7 @@ func (s *Store) keep(ctx context.Context) {
 	// What became overdue while nobody was here goes first.
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var told time.Time // a disk stays full for longer than a slice: once a minute is enough
 	for {
 		select {
 		case <-ctx.Done():
@@ -136,10 +137,20 @@ func (s *Store) keep(ctx context.Context) {
 		case <-timer.C:
 		}
 		wait := s.ring.slice()
-		if _, err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
+		_, err := s.Sweep(ctx)
+		switch {
+		case err == nil:
+			told = time.Time{}
+		case ctx.Err() != nil:
+			return
+		default:
+			wait = min(wait/8, time.Minute)
+			if time.Since(told) < time.Minute {
+				break
+			}
+			told = time.Now()
 			s.o.Logger.Error("seal: keys could not be destroyed in time: they stay until the next attempt", "err", err,
 				"overdue", s.ring.Overdue(time.Now()))
-			wait = min(wait/8, time.Minute)
 		}
 		timer.Reset(wait)
 	}
