@@ -47,7 +47,8 @@ func slots(t *testing.T, seed uint64, trouble, shape uint8) {
 	o.MaxIdle = 1 + int(shape>>2)%4
 	o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		mine := rand.New(rand.NewPCG(seed, uint64(dialled.Add(1))))
-		time.Sleep(time.Duration(mine.IntN(40)) * time.Millisecond)
+		// At least a moment of the bubble: a slot is given on just before its old connection ends.
+		time.Sleep(time.Duration(1+mine.IntN(40)) * time.Millisecond)
 		if mine.Float64() < h.trouble {
 			return nil, syscall.ECONNREFUSED
 		}
