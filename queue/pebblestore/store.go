@@ -29,6 +29,9 @@ type Options struct {
 	// KeyDir has the key that signs the heads of the journal (journal.pem, mode 0600, made when
 	// missing) and its public half (journal.pub). "": Dir, where it proves little.
 	KeyDir string
+	// Guest: who opens the store only looks. Where there is no key for the journal's heads
+	// none is made, and nothing is signed.
+	Guest  bool
 	Logger *slog.Logger // nil: discard
 	// Fatal ends the process when the disk failed under the log; it must neither
 	// return nor panic, for Pebble's locks are held. nil: os.Exit. The code is 3.
@@ -132,6 +135,9 @@ func Open(o Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), lock.Close())
 	}
 	if s.db, err = pebble.Open(o.Dir, po); err != nil {
+		if fileIsGone(err) {
+			err = fmt.Errorf("a file of the queue is gone, or was cut short: nothing was changed: put it back, or restore the queue from a backup: %w", err)
+		}
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), lock.Close())
 	}
 	if err := s.load(&o); err != nil {
