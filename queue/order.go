@@ -158,7 +158,7 @@ func (w *work) count(change func()) {
 // act does the verb to one row, however it moves meanwhile. It reports false when the
 // row is gone or the filter does not mean it any more.
 func (q *Queue) act(ctx context.Context, v Verb, m *matcher, r *Row) (bool, error) {
-	for range 100 {
+	for tries := range 1000 {
 		if r.State == RowLeased && r.Damage == nil {
 			done, wait := q.intend(v, r)
 			if done {
@@ -172,6 +172,12 @@ func (q *Queue) act(ctx context.Context, v Verb, m *matcher, r *Row) (bool, erro
 			}
 		} else if err := q.strike(ctx, v, r); !errors.Is(err, ErrStale) {
 			return err == nil, err
+		} else if tries > 0 { // somebody is writing it: that ends with a sync
+			select {
+			case <-ctx.Done():
+				return false, ctx.Err()
+			case <-time.After(time.Duration(min(tries, 20)) * time.Millisecond):
+			}
 		}
 		record, rows, err := q.store.Read(ctx, r.Message)
 		if errors.Is(err, ErrNotFound) {

@@ -84,7 +84,7 @@ func openHouse(cfg *config.Config, s seams) (h *house, err error) {
 		return nil, err
 	}
 	h.space = newSpace(cfg)
-	h.space.spent, h.space.makeRoom = h.disk.Full, h.disk.MakeRoom
+	h.space.spent, h.space.makeRoom, h.space.log = h.disk.Full, h.disk.MakeRoom, s.log
 	if err = h.openDelivery(cfg, s); err != nil {
 		return nil, err
 	}
