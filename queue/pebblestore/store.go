@@ -58,6 +58,10 @@ const (
 	memTables   = 4 // at most, before writes wait
 )
 
+// deletedAfter is how long large bodies that are done may stay on disk: what removes them is
+// small, and would be in memory for long.
+const deletedAfter = 5 * time.Second
+
 // Store is a queue.Store and a queue.Counter. Make one with Open.
 type Store struct {
 	db       *pebble.DB
@@ -70,6 +74,7 @@ type Store struct {
 	shelf    shelf
 	buffers  sync.Pool // *[]byte with room for a chunk
 	small    sync.Pool // *[]byte of smallSize
+	tables   tables
 	ballast  *ballast
 	cleared  atomic.Int64 // when MakeRoom did something last, Unix ns
 	stop     chan struct{}
@@ -128,6 +133,7 @@ func Open(o Options) (*Store, error) {
 	s.buffers.New = func() any { b := make([]byte, chunkSize); return &b }
 	s.small.New = func() any { b := make([]byte, smallSize); return &b }
 	po := settings(&o, s, lock)
+	s.tables = newTables(o.Dir, po)
 	if err := (&examination{o.fs, o.Dir, s.log, s.log.check}).run(po); err != nil {
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), lock.Close())
 	}
@@ -202,7 +208,7 @@ func (o *Options) checkSpace(b *ballast) error {
 func settings(o *Options, s *Store, lock *pebble.Lock) *pebble.Options {
 	log := s.log
 	po := &pebble.Options{
-		FS:   walFS{twinFS{fullFS{tableFS{o.fs, log, log.check}, s.ballast}, log}, o.Dir, log},
+		FS:   &walFS{twinFS{fullFS{tableFS{o.fs, log, log.check}, s.ballast}, log}, o.Dir, log},
 		Lock: lock,
 		// Pinned: a newer format cannot be undone. The next ones only bring value separation.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
@@ -217,6 +223,7 @@ func settings(o *Options, s *Store, lock *pebble.Lock) *pebble.Options {
 		BytesPerSync:                512 << 10,
 		WALBytesPerSync:             512 << 10,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		FlushDelayDeleteRange:       deletedAfter,
 		Logger:                      log,
 		EventListener:               log.listener(s.ballast),
 	}
@@ -246,7 +253,7 @@ func (s *Store) load(o *Options) error {
 	if err := s.loadJournal(o); err != nil {
 		return err
 	}
-	if err := s.removeOrphans(); err != nil {
+	if err := errors.Join(s.removeOrphans(), s.tables.removeLeft()); err != nil {
 		return err
 	}
 	return s.trim(time.Now())
