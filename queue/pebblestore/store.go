@@ -55,7 +55,7 @@ const startReserve = 16 << 20
 const (
 	memTableMin = 1 << 20
 	memTableMax = 40 << 20
-	memTables   = 4 // at most, before writes wait
+	memTables   = 3 // at most, before writes wait
 )
 
 // deletedAfter is how long large bodies that are done may stay on disk: what removes them is
