@@ -54,7 +54,7 @@ const startReserve = 16 << 20
 // Bounds of a memtable. Big ones are good: most messages die in them.
 const (
 	memTableMin = 1 << 20
-	memTableMax = 40 << 20
+	memTableMax = 32 << 20
 	memTables   = 3 // at most, before writes wait
 )
 
@@ -208,11 +208,11 @@ func (o *Options) checkSpace(b *ballast) error {
 func settings(o *Options, s *Store, lock *pebble.Lock) *pebble.Options {
 	log := s.log
 	po := &pebble.Options{
-		FS:   &walFS{twinFS{fullFS{tableFS{o.fs, log, log.check}, s.ballast}, log}, o.Dir, log},
+		FS:   &walFS{twinFS{gatherFS{fullFS{tableFS{o.fs, log, log.check}, s.ballast}}, log}, o.Dir, log},
 		Lock: lock,
 		// Pinned: a newer format cannot be undone. The next ones only bring value separation.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
-		CacheSize:          32 << 20,
+		CacheSize:          16 << 20,
 		// Big, so that most messages die in it and are never written to a table; there
 		// are up to three of them under load, and the aim is 300 MB for a million messages.
 		MemTableSize:                o.memTable(),
