@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
 
@@ -29,6 +30,8 @@ type Options struct {
 	// KeyDir has the key that signs the heads of the journal (journal.pem, mode 0600, made when
 	// missing) and its public half (journal.pub). "": Dir, where it proves little.
 	KeyDir string
+	// Opaque: what is stored is sealed, so that packing it would be in vain.
+	Opaque bool
 	Logger *slog.Logger // nil: discard
 	// Fatal ends the process when the disk failed under the log; it must neither
 	// return nor panic, for Pebble's locks are held. nil: os.Exit. The code is 3.
@@ -226,6 +229,11 @@ func settings(o *Options, s *Store, lock *pebble.Lock) *pebble.Options {
 		FlushDelayDeleteRange:       deletedAfter,
 		Logger:                      log,
 		EventListener:               log.listener(s.ballast),
+	}
+	if o.Opaque {
+		for i := range po.Levels {
+			po.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
+		}
 	}
 	po.Experimental.SpanPolicyFunc = apart
 	po.Experimental.CompactionScheduler = newScheduler(log.resting)
