@@ -174,7 +174,9 @@ func (q *Queue) accepted(m *Message, recipients int) {
 	if q.o.Observer != nil {
 		q.o.Observer.Accepted(m, recipients)
 	}
-	q.log.Debug("accepted", "msg", m.ID, "size", m.Size, "recipients", recipients)
+	if q.log.Enabled(context.Background(), slog.LevelDebug) { // what nobody reads is not gathered
+		q.log.Debug("accepted", "msg", m.ID, "size", m.Size, "recipients", recipients)
+	}
 }
 
 // rouse has Run look again.

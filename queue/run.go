@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
 	"time"
@@ -208,11 +209,14 @@ func (q *Queue) deliver(ctx context.Context, c Courier, l *Lease) (rep *Report) 
 // land settles and commits. An error of the store is waited out for a while; then
 // the lease runs out and the envelope is tried again.
 func (q *Queue) land(ctx context.Context, r *Row, t trial) {
+	s := q.tuned.Load().settle(t)
+	err := q.commit(ctx, r, &t, &s)
+	if err == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, commitRetry)
 	defer cancel()
-	s := q.tuned.Load().settle(t)
 	for wait := 100 * time.Millisecond; ; wait *= 2 {
-		err := q.commit(ctx, r, &t, &s)
 		switch {
 		case err == nil:
 			return
@@ -226,6 +230,7 @@ func (q *Queue) land(ctx context.Context, r *Row, t trial) {
 			return
 		case <-time.After(wait):
 		}
+		err = q.commit(ctx, r, &t, &s)
 	}
 }
 
@@ -288,8 +293,10 @@ func (q *Queue) settled(m *Message, s *settlement) {
 	if q.o.Observer != nil && len(s.changed) > 0 {
 		q.o.Observer.Settled(m, &s.envelope, s.changed)
 	}
-	q.log.Debug("settled", "msg", m.ID, "env", s.envelope.ID, "domain", s.envelope.Lane,
-		"tries", s.envelope.Tries, "done", s.done, "due", s.due)
+	if q.log.Enabled(context.Background(), slog.LevelDebug) { // what nobody reads is not gathered
+		q.log.Debug("settled", "msg", m.ID, "env", s.envelope.ID, "domain", s.envelope.Lane,
+			"tries", s.envelope.Tries, "done", s.done, "due", s.due)
+	}
 }
 
 // composed is a notice on its way into a commit.

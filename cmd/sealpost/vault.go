@@ -33,7 +33,7 @@ type vaultOptions struct {
 func openVault(cfg *config.Config, o vaultOptions) (*vault, error) {
 	inner, err := pebblestore.Open(pebblestore.Options{
 		Dir: cfg.QueueDir(), KeyDir: cfg.KeyDir(), Retention: cfg.Queue.JournalRetention,
-		MaxJournal: cfg.Queue.JournalMaxSize, Logger: o.log, Fatal: o.fatal,
+		MaxJournal: cfg.Queue.JournalMaxSize, Opaque: cfg.Queue.Encryption.Enabled, Logger: o.log, Fatal: o.fatal,
 	})
 	if err != nil {
 		return nil, &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
