@@ -176,6 +176,7 @@ type Delivery struct {
 	CAFileOnly            bool
 	ConnectionsPerHost    int
 	MessagesPerConnection int
+	MessagesInFlight      int
 	RatePerHost           Rate // zero: no limit
 	Providers             []Provider
 	RelayHost             string // host:port; "": deliver by MX

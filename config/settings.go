@@ -125,6 +125,8 @@ func deliveryTable() table {
 			"Most connections at once to one host, that is to one address, or to a provider."},
 		key[Delivery, int]{"messages_per_connection", count(1, 1_000_000), func(d *Delivery) *int { return &d.MessagesPerConnection }, 100,
 			"Most messages over one connection."},
+		key[Delivery, int]{"messages_in_flight", count(1, 64), func(d *Delivery) *int { return &d.MessagesInFlight }, 8,
+			"Most messages on one connection without their last reply. `1`: one after the other."},
 		key[Delivery, Rate]{"rate_per_host", rate(), func(d *Delivery) *Rate { return &d.RatePerHost }, Rate{},
 			"Most messages in a time to one host, as in \"20/s\". \"\": no limit but what the host itself makes known."},
 		key[Delivery, string]{"relay_host", hostPort(), func(d *Delivery) *string { return &d.RelayHost }, "",

@@ -157,7 +157,10 @@ func signOfReply(r *queue.Reply, f *policy.Failure) Sign {
 	switch {
 	case f == nil:
 		return SignGood
-	case r == nil:
+	case r == nil: // perhaps another connection was wanted in the middle, and was refused
+		if s := signOfOpen(f); s.Throttling() {
+			return s
+		}
 		return SignNone
 	case r.Code/100 != 4:
 		return SignGood // an answer is an answer

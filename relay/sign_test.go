@@ -82,6 +82,11 @@ func TestSignOfReply(t *testing.T) {
 	if signOfReply(nil, nil) != SignGood || signOfReply(nil, &policy.Failure{Reason: policy.ConnectionLost}) != SignNone {
 		t.Error("no reply is misread")
 	}
+	// The connection was lost before the message's turn, and the next one was refused.
+	moved := &policy.Failure{Reason: policy.GreetingTemporary, Status: "4.7.0", Detail: "greeting: 421 4.7.0 too many connections from you"}
+	if got := signOf(&Sent{Results: []RecipientResult{{Failure: moved}}}); got != SignConnections {
+		t.Errorf("a connection refused in the middle: %v", got)
+	}
 	sent := &Sent{Results: []RecipientResult{{}, {Reply: &queue.Reply{Code: 451, Status: "4.7.28"}, Failure: &policy.Failure{Reason: policy.ReplyTemporary}}}}
 	if signOf(sent) != SignRate {
 		t.Error("throttling of one recipient is lost beside a delivery")

@@ -128,6 +128,17 @@ func (t *Throttle) Connections(p Place) int {
 // Messages is how many messages may go over one connection to a place.
 func (t *Throttle) Messages(p Place) int { return t.limits.Load().ceiling(p).messages }
 
+// Limited reports whether a place gets less now than the operator allows.
+func (t *Throttle) Limited(p Place) bool {
+	if t.active.Load() == 0 {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.places[p]
+	return s != nil && s.limited
+}
+
 // pass is the right to begin one message. It ends with Throttle.end.
 type pass struct {
 	place Place

@@ -37,10 +37,11 @@ func metricsOptions(cfg *config.Config, log *slog.Logger) metrics.Options {
 func retryOptions(cfg *config.Config) queue.Options {
 	o := queue.Options{
 		Schedule: cfg.Retry.Schedule, GiveUp: cfg.Retry.GiveUp, WarnAfter: cfg.Retry.WarnAfter,
-		PerLane: cfg.Delivery.ConnectionsPerHost,
+		// For each connection those in flight, and one that follows.
+		PerLane: cfg.Delivery.ConnectionsPerHost * (cfg.Delivery.MessagesInFlight + 1),
 	}
 	for i := range cfg.Delivery.Providers { // a lane may be for a provider that gets more
-		o.PerLane = max(o.PerLane, cfg.Delivery.Providers[i].Connections)
+		o.PerLane = max(o.PerLane, cfg.Delivery.Providers[i].Connections*(cfg.Delivery.MessagesInFlight+1))
 	}
 	return o
 }
@@ -100,6 +101,7 @@ func clientOptions(cfg *config.Config) (smtpclient.Options, error) {
 		},
 		BindIPv4: d.BindIPv4, BindIPv6: d.BindIPv6,
 		ConnectionsPerHost: d.ConnectionsPerHost, MessagesPerConnection: d.MessagesPerConnection,
+		Window: d.MessagesInFlight,
 	}, err
 }
 

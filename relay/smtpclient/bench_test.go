@@ -2,8 +2,10 @@ package smtpclient
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sealpost/sealpost/policy"
 )
@@ -52,4 +54,35 @@ func benchOne(b *testing.B, p *Pool, st policy.Step, body string) {
 		b.Error(f)
 	}
 	s.Release()
+}
+
+// BenchmarkFar is messages of 4 KiB over TLS to a sink whose replies take 50 ms, over 20
+// connections, with as many couriers as are of use.
+func BenchmarkFar(b *testing.B) {
+	body := "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 78)+"\r\n", 51)
+	for _, way := range []struct {
+		name, greet string
+		window      int
+	}{
+		{"letter", "STARTTLS", 1}, {"data", greetGroup + "STARTTLS", 1}, {"data-ride", greetGroup + "STARTTLS", 8},
+		{"flight", greetAll + "STARTTLS", 1}, {"window=4", greetAll + "STARTTLS", 4}, {"window=8", greetAll + "STARTTLS", 8},
+	} {
+		b.Run(way.name, func(b *testing.B) {
+			k := startSink(b, way.greet)
+			k.blind, k.late = true, 50*time.Millisecond
+			o := options()
+			o.Window, o.MessagesPerConnection = way.window, 1<<20
+			p := newPool(b, o)
+			defer p.Close()
+			st := step(k.addr, policy.Modern)
+			b.ReportAllocs()
+			b.SetParallelism((20*(way.window+1) + 1) / runtime.GOMAXPROCS(0))
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					benchOne(b, p, st, body)
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+		})
+	}
 }

@@ -6,27 +6,28 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
 )
 
 // conn is one SMTP connection past EHLO, with what was learned on it. Between
-// uses the pool owns it, during a use the session.
+// uses the pool owns it, during a use the sessions that have a seat on it.
 type conn struct {
 	*wire
 	key  key
 	ext  extensions
 	tls  *tls.ConnectionState // nil in the clear
-	used int                  // transactions begun
-	// reset: the last transaction failed, RSET goes before the next one.
+	line line
+	// reset: the last transaction failed, RSET goes before the next one. Owned by who reads.
 	reset bool
-	spent bool // the host has had enough of this connection
-	// quiet: it was just looked at, and the host has said nothing.
-	quiet bool
-	proof proof
+
+	proving sync.Mutex // guards proof
+	proof   proof
 
 	// Owned by the pool, under its lock.
+	seats   int           // sessions that use it
 	element *list.Element // place among the idle ones; nil while in use
 	timer   *time.Timer   // ends an idle connection
 	since   time.Time     // idle since
@@ -37,12 +38,25 @@ type opening struct {
 	p    *Pool
 	step policy.Step
 	ctx  context.Context
+	use  *ticketUse
 	c    *conn
 }
 
 // dial opens a connection for the step and measures it. The caller holds a slot
 // of the host. A failure behind a handshake that succeeded comes with the evidence.
+// A handshake that failed over a session to be resumed says nothing of the host's TLS: it
+// is done again without.
 func (p *Pool) dial(ctx context.Context, s policy.Step, k key) (*conn, policy.Evidence, *policy.Failure) {
+	use := p.tickets.for1(k, p.o.Now())
+	c, e, f := p.dialWith(ctx, s, use)
+	if f != nil && f.Reason.MayLower() && use.offered {
+		use.forget()
+		return p.dialWith(ctx, s, p.tickets.for1(k, p.o.Now()))
+	}
+	return c, e, f
+}
+
+func (p *Pool) dialWith(ctx context.Context, s policy.Step, use *ticketUse) (*conn, policy.Evidence, *policy.Failure) {
 	dctx, cancel := context.WithTimeout(ctx, p.o.Timeouts.Connect)
 	defer cancel()
 	begin := time.Now()
@@ -51,7 +65,7 @@ func (p *Pool) dial(ctx context.Context, s policy.Step, k key) (*conn, policy.Ev
 		return nil, policy.Evidence{}, p.failed(s, connectReason(ctx, err), connectDetail(err))
 	}
 	p.o.Observer.ConnectionOpened(time.Since(begin))
-	o := &opening{p: p, step: s, ctx: ctx, c: &conn{wire: newWire(raw), key: k}}
+	o := &opening{p: p, step: s, ctx: ctx, use: use, c: &conn{wire: newWire(raw), key: use.key}}
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() }) // unblocks every read and write
 	f := o.greet()
 	if f == nil {
@@ -68,8 +82,13 @@ func (p *Pool) dial(ctx context.Context, s policy.Step, k key) (*conn, policy.Ev
 		}
 		return nil, p.inspect(o.c, s), f
 	}
+	o.c.line.open(p.o, o.c.key.place, o.c.ext)
+	o.c.ready()
 	return o.c, p.inspect(o.c, s), nil
 }
+
+// ready joins wire and line.
+func (c *conn) ready() { c.dry = c.line.uncork }
 
 func connectDetail(err error) string {
 	var op *net.OpError
@@ -166,6 +185,9 @@ func (o *opening) secure() *policy.Failure {
 	}
 	cfg = cfg.Clone()
 	cfg.ServerName = string(o.step.Target.SNI) // RFC 7672 8.1, RFC 8461 7.1
+	cfg.ClientSessionCache = o.use
+	leave := o.p.handshakes.enter(o.ctx.Done())
+	defer leave()
 	ctx, cancel := context.WithTimeout(o.ctx, o.p.o.Timeouts.TLS)
 	defer cancel()
 	begin := time.Now()
@@ -173,6 +195,7 @@ func (o *opening) secure() *policy.Failure {
 	if err != nil {
 		return o.handshakeFailed(err)
 	}
+	leave()
 	o.p.o.Observer.HandshakeDone(t.ConnectionState(), time.Since(begin))
 	return o.afterHandshake(t)
 }
@@ -202,7 +225,7 @@ func (o *opening) startTLS() *policy.Failure {
 		if _, err := o.c.r.Peek(1); err != nil {
 			return o.handshakeFailed(err) // it has hung up
 		}
-		o.c.broken = errInjected
+		_ = o.c.fail(errInjected)
 		return o.p.failed(o.step, policy.BytesInjected, "")
 	}
 	return nil
@@ -214,7 +237,7 @@ func (o *opening) handshakeFailed(err error) *policy.Failure {
 	if o.ctx.Err() != nil { // our own time was over, or we are stopping: nobody's fault
 		return o.lost(err)
 	}
-	o.c.broken = err
+	_ = o.c.fail(err)
 	return o.p.failed(o.step, handshakeReason(err), handshakeDetail(err))
 }
 
@@ -224,10 +247,10 @@ func (o *opening) afterHandshake(t *tls.Conn) *policy.Failure {
 	o.c.tls = &cs
 	o.c.ext = extensions{} // RFC 3207 4.2: discard any knowledge obtained before
 	f := o.hello()
-	if f != nil && cs.Version == tls.VersionTLS13 && remoteAlert(o.c.broken) != "" {
+	if f != nil && cs.Version == tls.VersionTLS13 && remoteAlert(o.c.dead()) != "" {
 		// RFC 8446 2: our side of the handshake ends before the host has judged it;
 		// its alert comes in place of the first reply.
-		return o.handshakeFailed(o.c.broken)
+		return o.handshakeFailed(o.c.dead())
 	}
 	return f
 }

@@ -25,6 +25,9 @@
 //     the connection is reset instead, never QUIT or RSET.
 //   - Each recipient gets exactly one result. Once the end of data is out, a lost
 //     connection is [policy.Uncertain], never a plain failure.
+//   - A reply counts for the message whose command it answers, also with several in
+//     flight. A message of which nothing was sent, or no end of data, is never
+//     uncertain when the connection dies; it goes over another one.
 //   - A session from the pool is inspected again against the step at hand, and one
 //     that died meanwhile is replaced once, and only when nothing of the message
 //     can have been accepted on it.
@@ -33,7 +36,12 @@
 // buffer, remember which replies are owed) and collect (read the owed replies in
 // order) are apart. With PIPELINING and CHUNKING a message is one flight: MAIL,
 // RCPT, BDAT LAST; with PIPELINING alone two; else one command at a time. A host
-// that stumbles is remembered and served one step more plainly. Composing the
-// next transaction before the replies of this one are collected needs a new
-// caller of the same two halves, no new protocol code.
+// that stumbles is remembered and served one step more plainly.
+//
+// How deliveries share a connection: the pool gives several a seat on it (seat.go), and
+// they take turns (line.go). Who has the pen writes, who has the ear reads, in the same
+// order; in between a flight may follow another one before its replies are in. With
+// DATA, the commands of the next message ride behind the final dot. Nobody writes
+// without somebody reading, so there is no deadlock (RFC 2920 3.1). What a lost
+// connection means for each of them: docs/adr/0016.
 package smtpclient

@@ -15,6 +15,7 @@ type extensions struct {
 	maxSize  int64 // octets; 0: no fixed limit
 	rcptMax  int   // RFC 9422 RCPTMAX; 0: none
 	mailMax  int   // RFC 9422 MAILMAX; 0: none
+	domMax   int   // RFC 9422 RCPTDOMAINMAX; 0: none
 	greeting bool  // EHLO itself was understood
 }
 
@@ -80,6 +81,8 @@ func (x *extensions) limits(params []string) {
 			x.rcptMax = n
 		case "MAILMAX":
 			x.mailMax = n
+		case "RCPTDOMAINMAX":
+			x.domMax = n
 		}
 	}
 }

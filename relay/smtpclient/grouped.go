@@ -5,16 +5,23 @@ import (
 	"time"
 )
 
-// grouped sends MAIL, RCPT and DATA in one write (RFC 2920 3.1), and the content
-// when the replies allow it.
+// grouped sends MAIL, RCPT and DATA in one write (RFC 2920 3.1), unless they have gone
+// behind the content before, and the content when the replies allow it.
 func (x *transaction) grouped() outcome {
 	c := x.s.c
-	owed := resetOwed(c.reset)
-	c.out = append(x.appendEnvelope(c.out), "DATA\r\n"...)
-	c.reset = false
-	// An error shows when the replies are read: those that came before still count.
-	_ = c.flush(x.blockTimeout())
-	if o, ok := x.readEnvelope(owed); !ok {
+	if !x.turn.rode {
+		if x.owed {
+			c.out = append(c.out, rset...)
+		}
+		c.out = append(c.out, x.flight...)
+		// An error shows when the replies are read: those that came before still count.
+		_ = c.flush(x.blockTimeout())
+	}
+	if o, ok := x.hear(); !ok {
+		return o
+	}
+	x.recycle()
+	if o, ok := x.readEnvelope(); !ok {
 		return o
 	}
 	return x.readDATA()
@@ -34,29 +41,38 @@ func (x *transaction) readDATA() outcome {
 		return x.loneDot()
 	case rep.code < 400:
 		return x.protocol("DATA", rep)
+	case rep.code == badSequence && x.style == twoFlight && x.any(accepted):
+		// It has taken MAIL and RCPT and knows nothing of them: one at a time, then.
+		x.s.c.reset = true
+		x.stumble()
+		x.reopen()
+		return again
 	}
 	x.refuse("DATA", rep, accepted)
-	return done
+	return x.plainer()
 }
 
 // loneDot ends a DATA that was accepted though no recipient was (RFC 2920 3.1):
 // the host must send this empty message to nobody (3.2).
 func (x *transaction) loneDot() outcome {
 	c := x.s.c
+	c.line.soil(x.turn)
 	rep, err := c.command(".", x.s.p.o.Timeouts.Data)
 	if o, ok := x.usable("DATA", rep, err); !ok {
 		return o // everybody has a result already
 	}
 	c.reset = true
-	return done
+	return x.plainer()
 }
 
 // dialogue sends one command at a time, by the letter of RFC 5321 alone.
 func (x *transaction) dialogue() outcome {
 	c, timeout := x.s.c, x.s.p.o.Timeouts.Command
-	if c.reset {
-		c.out = x.appendRSET(c.out)
-		c.reset = false
+	if o, ok := x.hear(); !ok {
+		return o
+	}
+	if x.owed {
+		c.out = append(c.out, rset...)
 		_ = c.flush(x.blockTimeout()) // an error shows when the reply is read
 		if o, ok := x.readReset(); !ok {
 			return o
@@ -96,11 +112,12 @@ func (x *transaction) content() outcome {
 		return x.contentBroken("DATA", err)
 	}
 	x.ended = true
-	c.limit = time.Time{} // the host has all of Timeouts.Data for its answer
+	c.line.pass(x.turn)
+	c.readBy = time.Time{} // the host has all of Timeouts.Data for its answer
 	return x.final("DATA")
 }
 
-// stream writes the content and the final dot. The dot goes out only behind a
+// stream writes the content and the final dot, and the commands of the next message. The dot goes out only behind a
 // content that is whole.
 func (x *transaction) stream() error {
 	c := x.s.c
@@ -132,7 +149,15 @@ func (x *transaction) stream() error {
 		return err
 	}
 	c.out = append(c.out, ".\r\n"...)
-	return c.flush(x.blockTimeout())
+	x.closeBody()
+	// RFC 2920 3.1: the content may be the first of a group.
+	next := c.line.ride(x.turn)
+	c.out = append(c.out, next...)
+	err := c.flush(x.blockTimeout())
+	if next != nil {
+		return nil // what failed may be the commands behind: the reply, or its lack, will tell
+	}
+	return err
 }
 
 // blockTimeout bounds one write.

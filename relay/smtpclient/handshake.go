@@ -70,8 +70,7 @@ func (w *wire) handshake(ctx context.Context, cfg *tls.Config) (*tls.Conn, error
 	_ = w.raw.SetDeadline(time.Time{}) // ctx bounds the handshake; a dead connection fails there
 	t := tls.Client(w.raw, cfg)
 	if err := t.HandshakeContext(ctx); err != nil {
-		w.broken = err
-		return nil, err
+		return nil, w.fail(err)
 	}
 	w.conn = t
 	w.r.Reset(w)

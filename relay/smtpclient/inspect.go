@@ -25,6 +25,8 @@ func (p *Pool) inspect(c *conn, s policy.Step) policy.Evidence {
 	if c.tls == nil {
 		return policy.InClear(s)
 	}
+	c.proving.Lock()
+	defer c.proving.Unlock()
 	now := p.o.Now()
 	if age := now.Sub(c.proof.at); age < 0 || age >= proofAge || c.expired(now) {
 		c.proof.evidence = policy.Inspect(*c.tls, s, p.o.Roots, now)

@@ -10,13 +10,17 @@ import (
 )
 
 // shifting are limits that a test changes: one place for all hosts.
-type shifting struct{ connections, messages atomic.Int64 }
+type shifting struct {
+	connections, messages atomic.Int64
+	limited               atomic.Bool
+}
 
 func (*shifting) Place(policy.Domain, netip.AddrPort) relay.Place {
 	return relay.Place{Provider: "all"}
 }
 func (s *shifting) Connections(relay.Place) int { return int(s.connections.Load()) }
 func (s *shifting) Messages(relay.Place) int    { return int(s.messages.Load()) }
+func (s *shifting) Limited(relay.Place) bool    { return s.limited.Load() }
 
 // Hosts that share a place share its connections; a limit that is lowered ends those
 // beyond it when they come back, and one that is raised lets in who waits.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
@@ -27,6 +28,14 @@ type Options struct {
 	ConnectionsPerHost int
 	// MessagesPerConnection limits transactions on one connection. Default 100.
 	MessagesPerConnection int
+	// Window limits the messages that are out on one connection without their last
+	// reply, where the host has PIPELINING and CHUNKING and is far away; when the connection is lost,
+	// each of them may or may not have arrived. 1: each waits for the reply to the one
+	// before, and connections are not shared. Default 8.
+	Window int
+	// Handshakes limits the TLS handshakes that go on at once. Default 16 for each
+	// processor.
+	Handshakes int
 	// Limits says what a host may be asked for now, in place of the two above; nil: they hold.
 	Limits Limits
 	// IdleTime is how long an idle session stays in the pool. Default 5 s: far below
@@ -51,7 +60,8 @@ type Options struct {
 type Limits interface {
 	Place(host policy.Domain, addr netip.AddrPort) relay.Place
 	Connections(p relay.Place) int // at once
-	Messages(p relay.Place) int    // over one connection
+	Messages(p relay.Place) int    // over one connection; 0: no limit
+	Limited(p relay.Place) bool    // less than the operator allows: no window is opened then
 }
 
 // fixed are the limits of the options: the same for every address.
@@ -60,6 +70,7 @@ type fixed struct{ connections, messages int }
 func (fixed) Place(_ policy.Domain, addr netip.AddrPort) relay.Place { return relay.Place{Addr: addr} }
 func (f fixed) Connections(relay.Place) int                          { return f.connections }
 func (f fixed) Messages(relay.Place) int                             { return f.messages }
+func (fixed) Limited(relay.Place) bool                               { return false }
 
 // Timeouts of the phases (RFC 5321 4.5.3.2). Zero means the default.
 type Timeouts struct {
@@ -102,6 +113,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Timeouts.Data, 10*time.Minute)
 	setDefault(&o.ConnectionsPerHost, 20)
 	setDefault(&o.MessagesPerConnection, 100)
+	setDefault(&o.Window, 8)
+	setDefault(&o.Handshakes, 16*runtime.GOMAXPROCS(0))
 	setDefault(&o.IdleTime, 5*time.Second)
 	setDefault(&o.MaxIdle, 500)
 	if o.Logger == nil {

@@ -88,13 +88,8 @@ func (x *transaction) headerNeedsUTF8() bool {
 	return bytes.IndexFunc(head, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0
 }
 
-// appendRSET puts RSET before the next transaction where the last one failed.
-func (x *transaction) appendRSET(b []byte) []byte {
-	if x.s.c.reset {
-		b = append(b, "RSET\r\n"...)
-	}
-	return b
-}
+// rset goes before the next transaction where the last one failed.
+const rset = "RSET\r\n"
 
 // appendMAIL writes MAIL with the parameters that the host offers and the message
 // needs.
@@ -125,9 +120,9 @@ func (x *transaction) appendMAIL(b []byte) []byte {
 	return append(b, "\r\n"...)
 }
 
-// appendEnvelope writes RSET where it is due, MAIL, and RCPT for the whole batch.
+// appendEnvelope writes MAIL, and RCPT for the whole batch.
 func (x *transaction) appendEnvelope(b []byte) []byte {
-	b = x.appendMAIL(x.appendRSET(b))
+	b = x.appendMAIL(b)
 	for i := range x.batch {
 		b = x.appendRCPT(b, i)
 	}

@@ -173,9 +173,36 @@ func TestRecipientsNeedUTF8(t *testing.T) {
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	const limits = "S: 220 mx\nC: EHLO relay.test\nS: 250-mx\nS: 250-PIPELINING\nS: 250-CHUNKING\nS: 250 LIMITS MAILMAX=2 RCPTMAX=1 RCPTDOMAINMAX=1\n"
-	h := startHost(t, limits+mailFrom+rcptB+chunk+ok+"S: 550 5.1.1 no\nS: 503 no\n"+"C: RSET\n"+mailFrom+rcptC+chunk+ok+ok+ok+ok+"C: QUIT")
-	sendOne(t, options(), h, mail(hello, "b@example.test", "c@example.test", "d@example.test"),
-		"reply-permanent 5.1.1 550", "ok 250", "connection-lost")
+	h := startHost(t, limits+mailFrom+rcptB+chunk+ok+"S: 550 5.1.1 no\nS: 503 no\n"+"C: RSET\n"+mailFrom+rcptC+chunk+ok+ok+ok+ok+"C: QUIT",
+		limits+mailFrom+"C: RCPT TO:<d@example.test>\n"+chunk+ok+ok+ok+"C: QUIT")
+	p := newPool(t, options())
+	s := open1(t, p, step(h.addr, policy.Clear))
+	got := results(s.Send(t.Context(), mail(hello, "b@example.test", "c@example.test", "d@example.test")))
+	if want := []string{"reply-permanent 5.1.1 550", "ok 250", "ok 250"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	s.Release()
+}
+
+// RFC 9422 RCPTDOMAINMAX is about a session: another domain at the same host gets a
+// connection of its own.
+func TestDomainLimit(t *testing.T) {
+	t.Parallel()
+	const limits = "S: 220 mx\nC: EHLO relay.test\nS: 250-mx\nS: 250-PIPELINING\nS: 250-CHUNKING\nS: 250 LIMITS RCPTDOMAINMAX=1\n"
+	const elsewhere = mailFrom + "C: RCPT TO:<b@example.org>\n" + chunk + ok + ok + ok
+	h := startHost(t, limits+mailFrom+rcptB+chunk+ok+ok+ok+mailFrom+rcptC+chunk+ok+ok+ok+"C: QUIT", limits+elsewhere+"C: QUIT")
+	p := newPool(t, options())
+	for _, to := range []string{"b@example.test", "c@example.test", "b@example.org"} {
+		s := open1(t, p, step(h.addr, policy.Clear))
+		if got := results(s.Send(t.Context(), mail(hello, to))); got[0] != "ok 250" {
+			t.Errorf("%s: %q", to, got)
+		}
+		s.Release()
+	}
+	p.Close()
+	if n := h.connections(); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
 }
 
 // A transaction has no more recipients than every host must take (RFC 5321

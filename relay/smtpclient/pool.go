@@ -19,7 +19,11 @@ type Pool struct {
 	o        Options
 	profiles profiles
 	quirks   quirks
-	buffers  sync.Pool // of *[flightSize]byte, for content on its way
+	tickets  tickets
+	// handshakes has one place for each that may go on at once.
+	handshakes turnstile
+	buffers    sync.Pool // of *[flightSize]byte, for content on its way
+	flights    sync.Pool // of *[]byte, for flights that are being composed
 
 	mu     sync.Mutex
 	closed bool
@@ -49,24 +53,28 @@ type key struct {
 type host struct {
 	open    int // connections that stand or are being made
 	idle    []*conn
+	busy    []*conn // in use, by one session or more
 	waiters []*waiter
 }
 
 // waiter waits for a connection, or for the right to open one.
 type waiter struct {
 	key   key
-	given chan *conn // gets exactly one value: a connection with this key, or nil for a free slot
+	given chan *conn // gets exactly one value: a seat on a connection with this key, or nil for a free slot
 }
 
 // New returns a pool. It must be closed.
 func New(o Options) *Pool {
 	o = o.withDefaults()
 	return &Pool{
-		o:        o,
-		profiles: newProfiles(o.Roots),
-		quirks:   quirks{seen: map[hostKey]quirk{}},
-		buffers:  sync.Pool{New: func() any { return new([flightSize]byte) }},
-		hosts:    map[relay.Place]*host{},
+		o:          o,
+		profiles:   newProfiles(o.Roots),
+		quirks:     quirks{seen: map[hostKey]quirk{}},
+		tickets:    tickets{byKey: map[key]*list.Element{}},
+		handshakes: make(turnstile, o.Handshakes),
+		buffers:    sync.Pool{New: func() any { return new([flightSize]byte) }},
+		flights:    sync.Pool{New: func() any { return new([]byte) }},
+		hosts:      map[relay.Place]*host{},
 	}
 }
 
@@ -101,6 +109,14 @@ func keyOf(s policy.Step) key {
 func (p *Pool) Open(ctx context.Context, s policy.Step) (relay.Session, policy.Evidence, *policy.Failure) {
 	k := keyOf(s)
 	k.place = p.o.Limits.Place(k.host, k.addr)
+	n, e, f := p.open(ctx, s, k)
+	if n == nil {
+		return nil, e, f
+	}
+	return n, e, nil
+}
+
+func (p *Pool) open(ctx context.Context, s policy.Step, k key) (*session, policy.Evidence, *policy.Failure) {
 	for {
 		c, f := p.acquire(ctx, s, k)
 		switch {
@@ -108,27 +124,29 @@ func (p *Pool) Open(ctx context.Context, s policy.Step) (relay.Session, policy.E
 			return nil, policy.Evidence{}, f
 		case c == nil:
 			return p.openNew(ctx, s, k)
-		case c.unexpected(): // the host hung up, or said 421, while the session was idle
+		case c.line.look(c.unexpected): // the host hung up, or said 421, while the session was idle
 			p.discard(c)
 			continue
 		}
-		c.quiet = true
 		p.o.Observer.ConnectionReused()
 		n := &session{p: p, c: c, step: s, reused: true, evidence: p.inspect(c, s)}
 		return n, n.evidence, nil
 	}
 }
 
-func (p *Pool) openNew(ctx context.Context, s policy.Step, k key) (relay.Session, policy.Evidence, *policy.Failure) {
+// openNew opens a connection in a slot that is ours.
+func (p *Pool) openNew(ctx context.Context, s policy.Step, k key) (*session, policy.Evidence, *policy.Failure) {
 	c, e, f := p.dial(ctx, s, k)
 	if f != nil {
 		p.free(k)
 		return nil, e, f
 	}
+	p.sit(c)
 	return &session{p: p, c: c, step: s, evidence: e}, e, nil
 }
 
-// acquire takes an idle connection with the key, or (nil, nil) a slot to open one.
+// acquire takes an idle connection with the key, or (nil, nil) a slot to open one, or
+// a seat beside others.
 func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *policy.Failure) {
 	p.mu.Lock()
 	if p.closed {
@@ -140,8 +158,16 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 		h = &host{}
 		p.hosts[k.place] = h
 	}
+	if over := p.trim(h, k.place); len(over) > 0 {
+		p.mu.Unlock()
+		for _, c := range over {
+			p.hangUp(c)
+		}
+		return p.acquire(ctx, s, k)
+	}
 	if c := h.find(k); c != nil {
 		p.unpark(h, c)
+		h.seat(c)
 		p.mu.Unlock()
 		return c, nil
 	}
@@ -156,6 +182,11 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 		p.mu.Unlock()
 		p.hangUp(c)
 		return nil, nil
+	}
+	if c := p.beside(h, k); c != nil {
+		h.seat(c)
+		p.mu.Unlock()
+		return c, nil
 	}
 	w := &waiter{key: k, given: make(chan *conn, 1)}
 	h.waiters = append(h.waiters, w)
@@ -216,13 +247,17 @@ func (p *Pool) unpark(h *host, c *conn) {
 	c.timer.Stop()
 }
 
-// release puts a connection back: to a waiter, among the idle ones, or it ends.
+// release gives up a seat. The last one puts the connection back: to a waiter, among the
+// idle ones, or it ends.
 func (p *Pool) release(c *conn) {
 	var gone []*conn
 	p.mu.Lock()
 	h := p.hosts[c.key.place]
 	switch {
-	case p.closed || !c.fit(p.o):
+	case !h.rise(c):
+		p.grow(h, c.key.place)
+		p.invite(h, c)
+	case p.closed || !c.fit():
 		gone = append(gone, c)
 		p.vacate(c.key.place)
 	case h.open > p.o.Limits.Connections(c.key.place): // the limit was lowered
@@ -231,7 +266,9 @@ func (p *Pool) release(c *conn) {
 	case len(h.waiters) > 0:
 		w := h.next()
 		if w.key == c.key {
+			h.seat(c)
 			w.given <- c
+			p.invite(h, c)
 		} else {
 			gone = append(gone, c)
 			w.given <- nil
@@ -304,6 +341,19 @@ func (p *Pool) grow(h *host, at relay.Place) {
 	}
 }
 
+// trim takes the idle connections beyond a limit that was lowered out of the pool, the
+// longest idle first. Those on which somebody sits end when the last one rises. The lock
+// is held.
+func (p *Pool) trim(h *host, at relay.Place) (gone []*conn) {
+	for len(h.idle) > 0 && h.open > p.o.Limits.Connections(at) {
+		c := h.idle[0]
+		p.unpark(h, c)
+		p.vacate(at)
+		gone = append(gone, c)
+	}
+	return gone
+}
+
 // free is vacate for a slot whose connection is gone already.
 func (p *Pool) free(k key) {
 	p.mu.Lock()
@@ -311,10 +361,15 @@ func (p *Pool) free(k key) {
 	p.mu.Unlock()
 }
 
-// discard ends a connection in use, and gives up its slot.
+// discard gives up a seat. The last one ends the connection, and gives up its slot.
 func (p *Pool) discard(c *conn) {
-	p.hangUp(c)
-	p.free(c.key)
+	p.mu.Lock()
+	last := p.hosts[c.key.place].rise(c)
+	p.mu.Unlock()
+	if last {
+		p.hangUp(c)
+		p.free(c.key)
+	}
 }
 
 // hangUp ends a connection, politely where it still hears us.
@@ -341,8 +396,8 @@ func (p *Pool) Close() {
 	}
 }
 
-// fit reports whether another transaction may begin on the connection.
-func (c *conn) fit(o Options) bool {
-	return c.broken == nil && c.r.Buffered() == 0 && c.used < o.Limits.Messages(c.key.place) &&
-		(c.ext.mailMax == 0 || c.used < c.ext.mailMax) // RFC 9422 MAILMAX
+// fit reports whether another transaction may begin on the connection, which nobody
+// uses now.
+func (c *conn) fit() bool {
+	return c.dead() == nil && c.r.Buffered() == 0 && c.line.room()
 }

@@ -374,7 +374,7 @@ func TestReplacementIsJudged(t *testing.T) {
 			}
 			return &weak, nil
 		}
-		c.Certificates = nil
+		c.Certificates, c.SessionTicketsDisabled = nil, true
 	}, once+mailFrom+rcptB+"C: DATA\nS: 421 bye\nDROP", once+"C: QUIT")
 	o := options()
 	o.Roots = x509.NewCertPool()

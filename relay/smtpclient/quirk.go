@@ -17,6 +17,7 @@ const (
 // quirk is the style that a host was found to need, for a while.
 type quirk struct {
 	style style
+	alone bool // one message after the other: something went wrong with several in flight
 	until time.Time
 }
 
@@ -31,35 +32,52 @@ type quirks struct {
 	seen map[hostKey]quirk
 }
 
-// style returns what the host offers, as far as it was not found to stumble.
-func (q *quirks) style(k hostKey, ext extensions, o Options) style {
-	s := dialogue
+// manner returns the style that the host offers, as far as it was not found to
+// stumble, and whether more than one message may be in flight to it.
+func (q *quirks) manner(k hostKey, ext extensions, o Options) (s style, share bool) {
+	s = dialogue
 	switch {
 	case ext.pipelining && ext.chunking && !o.PlainData:
 		s = oneFlight
 	case ext.pipelining:
 		s = twoFlight
 	}
+	share = s != dialogue && o.Window > 1
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if found, ok := q.seen[k]; ok {
-		if time.Now().Before(found.until) {
-			return max(s, found.style)
-		}
-		delete(q.seen, k)
+	found, ok := q.seen[k]
+	switch {
+	case !ok:
+		return s, share
+	case time.Now().Before(found.until):
+		return max(s, found.style), share && !found.alone
 	}
-	return s
+	delete(q.seen, k)
+	return s, share
 }
 
 // stumbled remembers that the host could not follow the style.
 func (q *quirks) stumbled(k hostKey, s style) {
+	q.remember(k, quirk{style: min(s+1, dialogue), alone: true})
+}
+
+// jostled remembers that something went wrong with several messages in flight.
+func (q *quirks) jostled(k hostKey) {
+	q.remember(k, quirk{alone: true})
+}
+
+func (q *quirks) remember(k hostKey, found quirk) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	found.until = time.Now().Add(quirkTime)
+	if old, ok := q.seen[k]; ok && old.until.After(time.Now()) {
+		found.style = max(found.style, old.style)
+	}
 	if len(q.seen) >= maxQuirks { // which one goes does not matter: it is found again
 		for old := range q.seen {
 			delete(q.seen, old)
 			break
 		}
 	}
-	q.seen[k] = quirk{min(s+1, dialogue), time.Now().Add(quirkTime)}
+	q.seen[k] = found
 }

@@ -108,7 +108,7 @@ func TestSend(t *testing.T) {
 			if got := results(sent); !slices.Equal(got, tt.want[:]) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
-			if fit := s.(*session).c.fit(p.o); fit != tt.fit {
+			if fit := s.(*session).c.fit(); fit != tt.fit {
 				t.Errorf("fit is %v, want %v", fit, tt.fit)
 			}
 			bodies := h.received()
@@ -398,7 +398,7 @@ func TestBodyCannotBeOpened(t *testing.T) {
 	if got := results(s.Send(t.Context(), m)); got[0] != "internal" {
 		t.Error(got)
 	}
-	if !s.(*session).c.fit(p.o) {
+	if !s.(*session).c.fit() {
 		t.Error("the session is not fit any more")
 	}
 	s.Quit()
@@ -437,7 +437,7 @@ func TestContextEnds(t *testing.T) {
 			if got := results(s.Send(ctx, mail(hello, "b@example.test"))); got[0] != tt.want {
 				t.Errorf("got %q, want %q", got[0], tt.want)
 			}
-			if s.(*session).c.fit(p.o) {
+			if s.(*session).c.fit() {
 				t.Error("the session is still fit")
 			}
 			s.Release()

@@ -2,7 +2,7 @@ package smtpclient
 
 import (
 	"context"
-	"time"
+	"net"
 
 	"github.com/sealpost/sealpost/policy"
 	"github.com/sealpost/sealpost/relay"
@@ -13,15 +13,19 @@ import (
 // group fit in the socket buffers while we still write (RFC 2920 3.1, deadlock).
 const batchLimit = 100
 
-// session is a use of a connection. It implements relay.Session; one goroutine
-// uses it.
+// maxMoves is how many connections may be lost before a message's turn comes.
+const maxMoves = 3
+
+// session is a use of a connection, a seat on it where others use it too. It
+// implements relay.Session; one goroutine uses it.
 type session struct {
 	p        *Pool
 	c        *conn // nil when the use is over
 	step     policy.Step
 	evidence policy.Evidence
 	reused   bool
-	replaced bool // the connection was replaced by a fresh one already
+	replaced bool // a dead connection was replaced by a fresh one already
+	moves    int  // connections that were lost before our turn came
 }
 
 var _ relay.Session = (*session)(nil)
@@ -41,40 +45,13 @@ func (s *session) Release() {
 	}
 }
 
-// Quit ends the session (RFC 3207 4.1, RFC 8689 4.2.1).
+// Quit ends the session (RFC 3207 4.1, RFC 8689 4.2.1). Where others use the
+// connection, for whom it is good enough, the last of them ends it.
 func (s *session) Quit() {
 	if s.c != nil {
 		s.p.discard(s.c)
 		s.c = nil
 	}
-}
-
-// replace opens a fresh connection in place of one that died in the pool. It must
-// prove no less: the caller has judged the old one (policy: a reused session is
-// judged again).
-func (s *session) replace(ctx context.Context) *policy.Failure {
-	s.replaced = true
-	old := s.c
-	old.close()
-	s.p.o.Observer.ConnectionClosed()
-	s.c = nil
-	fresh, evidence, f := s.p.dial(ctx, s.step, old.key)
-	if f != nil {
-		s.p.free(old.key)
-		return f
-	}
-	before, _ := s.step.Judge(s.evidence)
-	after, f := s.step.Judge(evidence)
-	if f == nil && after < before {
-		f = &policy.Failure{Reason: policy.ConnectionLost, Host: s.step.Target.Host,
-			Detail: "the session was lost, and a new one is protected less"}
-	}
-	if f != nil {
-		s.p.discard(fresh)
-		return f
-	}
-	s.c, s.evidence, s.reused = fresh, evidence, false
-	return nil
 }
 
 // Send runs one mail transaction, or several where the host limits recipients
@@ -97,7 +74,7 @@ func (s *session) Send(ctx context.Context, t *relay.Transaction) relay.Sent {
 		}
 		x.run(left[:n])
 		left = left[n:]
-		if len(left) > 0 && (s.c == nil || !s.c.fit(s.p.o)) {
+		if len(left) > 0 && (s.c == nil || s.c.dead() != nil) {
 			x.begin(left)
 			x.failOpen(x.sessionOver())
 			return sent
@@ -106,22 +83,35 @@ func (s *session) Send(ctx context.Context, t *relay.Transaction) relay.Sent {
 	return sent
 }
 
-// run carries one batch through: usually in one go; again on a fresh connection
-// when a pooled one was dead, and again more plainly when the host does not know
-// BDAT after all.
+// run carries one batch through: usually in one go; again on another connection
+// when a pooled one was dead, or lost before it was our turn; and again more plainly
+// when the host does not know BDAT after all.
 func (x *transaction) run(batch []int) {
 	x.begin(batch)
 	for {
+		var f *policy.Failure
 		switch x.once() {
 		case again:
 			continue
 		case stale:
-			if f := x.s.replace(x.ctx); f != nil {
-				x.failOpen(f)
+			x.s.replaced = true
+			f = x.s.move(x.ctx, true)
+		case unsent:
+			if x.s.c.dead() != nil {
+				x.s.moves++
+			}
+			if x.s.moves > maxMoves {
+				x.failOpen(x.failure(policy.ConnectionLost, "the connection was lost before the message was sent, more than once"))
 				return
 			}
-			continue
+			f = x.s.move(x.ctx, false)
+		case full:
+			f = x.s.move(x.ctx, true)
 		case done:
+			return
+		}
+		if f != nil {
+			x.failOpen(f)
 			return
 		}
 	}
@@ -130,30 +120,57 @@ func (x *transaction) run(batch []int) {
 // once tries the batch on the connection at hand.
 func (x *transaction) once() outcome {
 	c := x.s.c
+	// An envelope has recipients at one domain.
+	if !c.line.admit(x.t.Recipients[x.batch[0]].Address.Domain, c.ext.domMax) {
+		return full
+	}
 	body, err := x.t.Body(x.ctx)
 	if err != nil {
 		x.contentFault(err)
 		return done // nothing was sent
 	}
-	defer func() { _ = body.Close() }() // it was read only
-	x.body = body
-	x.ended = false
-	x.prior, x.mark = c.used > 0, c.replies
-	x.style = x.s.p.quirks.style(c.key.hostKey, c.ext, x.s.p.o)
-	o := x.s.p.o.Timeouts
-	c.limit = time.Now().Add(3*o.Command + o.Data + time.Duration(body.Size()/slowest)*time.Second)
+	x.body, x.size = body, body.Size()
+	defer x.closeBody()
+	x.ended, x.good, x.sequence, x.moving = false, false, false, false
+	style, share := x.s.p.quirks.manner(c.key.hostKey, c.ext, x.s.p.o)
+	x.style, x.turn = style, &turn{}
+	defer x.recycle()
+	if err := x.compose(); err != nil {
+		x.contentFault(err)
+		return done // nothing was sent
+	}
+	if !share {
+		x.turn.kind = aloneKind
+	}
+	c.line.join(x.turn)
+	if !c.line.await(x.ctx, x.turn) {
+		if x.ctx.Err() != nil {
+			x.failOpen(x.failure(lostReason(x.ctx, x.ctx.Err()), ""))
+			return done
+		}
+		return unsent
+	}
+	if !x.turn.carried {
+		c.writeBy = x.limit()
+	}
 	stop := context.AfterFunc(x.ctx, func() { _ = c.raw.Close() }) // unblocks every read and write
 	defer func() {
-		c.limit = time.Time{}
+		c.line.listen(x.turn)
 		if !stop() {
 			c.close()
 		}
+		if c.dead() != nil {
+			c.line.end()
+		}
+		c.line.leave(x.turn, left{good: x.good, more: c.dead() == nil && c.r.Buffered() > 0})
 	}()
-	if !c.quiet && c.unexpected() {
-		return x.spokenTo()
+	x.owed = x.turn.reset
+	if !x.turn.behind {
+		x.owed = c.reset
+		if !x.turn.quiet && c.unexpected() {
+			return x.spokenTo()
+		}
 	}
-	c.quiet = false
-	c.used++
 	switch x.style {
 	case oneFlight:
 		return x.chunked()
@@ -163,14 +180,40 @@ func (x *transaction) once() outcome {
 	return x.dialogue()
 }
 
+// closeBody closes the content, which was read only.
+func (x *transaction) closeBody() {
+	if x.body != nil {
+		_ = x.body.Close()
+		x.body = nil
+	}
+}
+
+// buffer returns an empty buffer for a flight.
+func (x *transaction) buffer() []byte {
+	x.lent = x.s.p.flights.Get().(*[]byte)
+	return (*x.lent)[:0]
+}
+
+// recycle gives the buffer of the flight back, when the flight is out.
+func (x *transaction) recycle() {
+	if x.lent != nil {
+		*x.lent = x.flight
+		x.s.p.flights.Put(x.lent)
+		x.lent, x.flight = nil, nil
+	}
+}
+
 // spokenTo handles a host that hung up, or says something that no command of ours
 // asked for: from here on, replies and commands could not be matched.
 func (x *transaction) spokenTo() outcome {
+	c := x.s.c
+	x.mark, c.readBy = c.replies, x.limit()
 	if x.first(0) {
+		_ = c.fail(net.ErrClosed) // whatever it says, QUIT is no answer
 		return stale
 	}
 	x.style = dialogue // nothing was sent that the host could have stumbled over
-	rep, err := x.s.c.reply(lateTimeout)
+	rep, err := c.reply(lateTimeout)
 	if o, ok := x.usable("no command", rep, err); !ok {
 		return o
 	}
@@ -179,10 +222,10 @@ func (x *transaction) spokenTo() outcome {
 
 // sessionOver is the failure of recipients that could not be sent to any more.
 func (x *transaction) sessionOver() *policy.Failure {
-	if f := x.last; f != nil && (x.s.c == nil || x.s.c.broken != nil) {
-		return f
+	if x.last != nil {
+		return x.last
 	}
-	return x.failure(policy.ConnectionLost, "the host's limits leave no room for more recipients in this session")
+	return x.failure(policy.ConnectionLost, "the connection was lost before these recipients were sent")
 }
 
 func all(n int) []int {

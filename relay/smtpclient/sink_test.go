@@ -7,10 +7,12 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // sink is a host that takes everything. It follows the grammar of what it is sent
@@ -20,7 +22,8 @@ type sink struct {
 	ln   net.Listener
 	tls  *tls.Config
 
-	blind bool // do not keep what is taken
+	blind bool          // do not keep what is taken
+	late  time.Duration // each reply arrives so much later
 	caps  []string
 	group sync.WaitGroup
 	mu    sync.Mutex
@@ -80,7 +83,40 @@ func (s *sink) took(body string) {
 	s.mu.Unlock()
 }
 
+// lateConn is a connection whose writes arrive later: those of a host far away.
+type lateConn struct {
+	net.Conn
+	late time.Duration
+	out  chan lateWrite
+}
+
+type lateWrite struct {
+	b   []byte
+	due time.Time
+}
+
+func (s *sink) far(c net.Conn) net.Conn {
+	l := &lateConn{c, s.late, make(chan lateWrite, 4096)}
+	s.group.Go(func() {
+		for w := range l.out {
+			time.Sleep(time.Until(w.due))
+			_, _ = c.Write(w.b)
+		}
+	})
+	return l
+}
+
+func (l *lateConn) Write(p []byte) (int, error) {
+	l.out <- lateWrite{slices.Clone(p), time.Now().Add(l.late)}
+	return len(p), nil
+}
+
 func (s *sink) serve(c net.Conn) error {
+	if s.late > 0 {
+		l := s.far(c)
+		defer close(l.(*lateConn).out)
+		c = l
+	}
 	r, w := bufio.NewReaderSize(c, 32<<10), bufio.NewWriter(c)
 	var chunks strings.Builder
 	reply := func(f string, a ...any) { fmt.Fprintf(w, f+"\r\n", a...) }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/sealpost/sealpost/policy"
 	"github.com/sealpost/sealpost/queue"
@@ -24,10 +25,12 @@ const (
 type outcome uint8
 
 const (
-	done  outcome = iota
-	stale         // the pooled connection was dead: nothing was accepted
-	again         // the host must be served more plainly, on the same connection
-	more          // a chunk was taken, the next may go
+	done   outcome = iota
+	stale          // the pooled connection was dead: nothing was accepted
+	unsent         // the connection was lost before anything of the content was sent on it
+	full           // the host takes no more domains on this connection
+	again          // the host must be served more plainly, on the same connection
+	more           // a chunk was taken, the next may go
 )
 
 // state is where a recipient stands in its transaction.
@@ -47,15 +50,30 @@ type transaction struct {
 	results []relay.RecipientResult
 	last    *policy.Failure // the last one that was not about one recipient
 
-	batch  []int   // indices of the recipients of the SMTP transaction
-	states []state // of the batch
-	body   queue.Body
+	batch  []int      // indices of the recipients of the SMTP transaction
+	states []state    // of the batch
+	body   queue.Body // nil when it is closed
+	size   int64
 	style  style
 	utf8   bool // MAIL has SMTPUTF8
 	ended  bool // the end of data is out: the host may have the message
-	prior  bool // the connection has carried a transaction before
 	mark   int  // replies of the connection before this transaction
+
+	turn   *turn
+	flight []byte  // what was composed before the turn came
+	lent   *[]byte // its buffer
+	owed   bool    // RSET is in the flight, and its reply comes first
+	good   bool    // the host took the message
+	// sequence: the host said 503 to what was in order. It reads no groups.
+	sequence bool
+	moving   bool // the host refused us the connection
 }
+
+// errRefused: the host wants no more messages on the connection.
+var errRefused = errors.New("the host refuses the connection")
+
+// badSequence is what a host says that has lost a command of a group (RFC 5321 4.2.2).
+const badSequence = 503
 
 func (x *transaction) begin(batch []int) {
 	x.batch, x.states = batch, make([]state, len(batch))
@@ -155,6 +173,9 @@ func (x *transaction) refuse(command string, rep reply, in ...state) {
 // closing handles 421, which can come in place of any reply (RFC 5321 3.8): what
 // is not decided was not done.
 func (x *transaction) closing(command string, rep reply) outcome {
+	if x.shared() {
+		x.s.p.quirks.jostled(x.s.c.key.hostKey)
+	}
 	if x.first(1) {
 		return stale
 	}
@@ -163,24 +184,32 @@ func (x *transaction) closing(command string, rep reply) outcome {
 	return done
 }
 
+// shared reports whether others flew with this transaction.
+func (x *transaction) shared() bool { return x.s.c.line.mixed(x.turn) }
+
 // first reports whether the connection is an old one that may have been dead
 // from the start: at most n replies were seen since. Only one is replaced.
 func (x *transaction) first(n int) bool {
 	s := x.s
-	return !s.replaced && (s.reused || x.prior) && s.c.replies-x.mark <= n && x.ctx.Err() == nil
+	return !s.replaced && (s.reused || x.turn.prior) && s.c.replies-x.mark <= n && x.ctx.Err() == nil
 }
 
 // lost handles the end of the connection, a reply that is none, or none in time.
 func (x *transaction) lost(err error) outcome {
 	c := x.s.c
 	// A reset says that the host did not read all that we sent. A plain end of file
-	// after a whole message in one flight says nothing, unless the reset follows.
-	if x.first(0) && (isReset(err) || isEOF(err) && (!x.ended || c.sys.refusedBytes(x.ctx))) {
+	// after a whole message in one flight says nothing, unless the reset follows. What it
+	// did not read is the last that we sent: where others were sent behind, theirs.
+	if x.first(0) && (!x.ended || c.line.last(x.turn)) &&
+		(isReset(err) || isEOF(err) && (!x.ended || c.sys.refusedBytes(x.ctx))) {
+		if x.shared() {
+			x.s.p.quirks.jostled(c.key.hostKey)
+		}
 		return stale
 	}
 	r := lostReason(x.ctx, err)
-	if r != policy.Interrupted && (x.style == oneFlight || x.style == twoFlight && !x.ended) {
-		x.s.p.quirks.stumbled(c.key.hostKey, x.style)
+	if r != policy.Interrupted {
+		x.blame()
 	}
 	f := x.failure(r, detail(err))
 	if x.ended {
@@ -191,16 +220,77 @@ func (x *transaction) lost(err error) outcome {
 	return done
 }
 
+// blame remembers what the host could not follow.
+func (x *transaction) blame() {
+	k := x.s.c.key.hostKey
+	switch {
+	case x.shared():
+		x.s.p.quirks.jostled(k)
+	case x.style == oneFlight || x.style == twoFlight && !x.ended:
+		x.s.p.quirks.stumbled(k, x.style)
+	}
+}
+
+// stumble is blame for a host that said so, and is asked again on this connection: the
+// retry is plainer in any case.
+func (x *transaction) stumble() {
+	if x.shared() {
+		x.s.p.quirks.jostled(x.s.c.key.hostKey)
+	}
+	x.s.p.quirks.stumbled(x.s.c.key.hostKey, x.style)
+}
+
+// plainer ends a transaction in which the host lost track of our commands: those that
+// are left are sent again by the letter.
+func (x *transaction) plainer() outcome {
+	switch {
+	case x.moving:
+		return stale
+	case !x.sequence:
+		return done
+	}
+	x.s.c.reset = true
+	x.s.p.quirks.stumbled(x.s.c.key.hostKey, twoFlight)
+	x.reopen()
+	return again
+}
+
 // protocol handles a well-formed reply that makes no sense here.
 func (x *transaction) protocol(command string, rep reply) outcome {
-	x.s.c.broken = &protocolError{"the reply " + strconv.Itoa(rep.code) + " to " + command}
-	return x.lost(x.s.c.broken)
+	return x.lost(x.s.c.fail(&protocolError{"the reply " + strconv.Itoa(rep.code) + " to " + command}))
+}
+
+// hear waits until the replies are ours to read. ok is false when the try is over.
+func (x *transaction) hear() (o outcome, ok bool) {
+	c := x.s.c
+	c.line.listen(x.turn)
+	c.reset = false
+	x.mark = c.replies
+	c.readBy = x.limit()
+	err, hearing := c.fault()
+	switch {
+	case err == nil, hearing && (x.ended || !x.turn.behind):
+		return done, true
+	case errors.Is(err, errClosing):
+		// RFC 5321 3.8: the host said 421 to one before this, and hung up: what was
+		// sent behind that was never looked at.
+		return unsent, false
+	case !x.ended:
+		return unsent, false
+	}
+	return x.lost(err), false
+}
+
+// limit is when the transaction must be over, but for the last reply.
+func (x *transaction) limit() time.Time {
+	o := x.s.p.o.Timeouts
+	return time.Now().Add(3*o.Command + o.Data + time.Duration(x.size/slowest)*time.Second)
 }
 
 // readEnvelope reads the replies to RSET (where owed), MAIL and all RCPT of a
 // group. ok is false when the try is over.
-func (x *transaction) readEnvelope(resetOwed resetOwed) (o outcome, ok bool) {
-	if resetOwed {
+func (x *transaction) readEnvelope() (o outcome, ok bool) {
+	if x.owed {
 		if o, ok := x.readReset(); !ok {
 			return o, false
 		}
@@ -209,15 +299,22 @@ func (x *transaction) readEnvelope(resetOwed resetOwed) (o outcome, ok bool) {
 	if o, ok := x.usable("MAIL", rep, err); !ok {
 		return o, false
 	}
-	if !rep.positive() {
-		if x.refuseMAIL(rep) == stale {
-			return stale, false
-		}
+	sender := rep.positive()
+	switch {
+	case sender:
+	case rep.code == badSequence && x.turn.behind:
+		x.sequence = true // it is not done with the message before
+	case x.refuseMAIL(rep) == stale:
+		return stale, false
 	}
 	for i := range x.batch {
 		rep, err := x.s.c.reply(x.s.p.o.Timeouts.Command)
 		if o, ok := x.usable("RCPT", rep, err); !ok {
 			return o, false
+		}
+		if rep.code == badSequence && (sender || x.sequence) {
+			x.sequence = true // after a MAIL that it took
+			continue
 		}
 		x.readRCPT(i, rep)
 	}
@@ -225,21 +322,26 @@ func (x *transaction) readEnvelope(resetOwed resetOwed) (o outcome, ok bool) {
 }
 
 // refuseMAIL handles a refused sender. Some hosts mean the connection (too many
-// messages on it), and say so without 421: an old connection is replaced once, and
-// none goes back to the pool.
+// messages on it), and say so without 421: an old connection is replaced once.
 func (x *transaction) refuseMAIL(rep reply) outcome {
 	if x.first(1) {
-		return stale
+		if x.s.c.line.last(x.turn) {
+			_ = x.s.c.fail(errRefused) // its other replies are not read
+			return stale
+		}
+		x.moving = true // when the replies are read, for others fly behind
+		x.s.c.line.end()
+		x.s.p.quirks.jostled(x.s.c.key.hostKey)
+		return done
 	}
 	x.refuse("MAIL", rep, open)
-	x.s.c.spent = true
 	return done
 }
 
 // readRCPT takes the reply to one RCPT, unless MAIL has decided already.
 func (x *transaction) readRCPT(i int, rep reply) {
 	switch {
-	case x.states[i] == decided:
+	case x.states[i] == decided, x.moving:
 	case rep.positive():
 		x.states[i] = accepted
 	default:
@@ -253,9 +355,6 @@ func (x *transaction) readRCPT(i int, rep reply) {
 	}
 }
 
-// resetOwed: a RSET is in the flight, and its reply comes first.
-type resetOwed bool
-
 func (x *transaction) readReset() (outcome, bool) {
 	rep, err := x.s.c.reply(x.s.p.o.Timeouts.Command)
 	if o, ok := x.usable("RSET", rep, err); !ok {
@@ -264,6 +363,7 @@ func (x *transaction) readReset() (outcome, bool) {
 	if !rep.positive() { // RFC 5321 4.3.2 knows only 250 here
 		return x.protocol("RSET", rep), false
 	}
+	x.mark = x.s.c.replies // it says nothing of the message
 	return done, true
 }
 
@@ -288,12 +388,17 @@ func (x *transaction) final(command string) outcome {
 	}
 	if !rep.positive() {
 		x.refuse(command, rep, accepted)
-		return done
+		return x.plainer()
 	}
+	x.taken(rep)
+	return x.plainer()
+}
+
+// taken: the instant at which the host has taken responsibility (RFC 5321 4.2.5).
+func (x *transaction) taken(rep reply) {
 	said := rep.record(x.addresses)
-	// The instant at which the host has taken responsibility (RFC 5321 4.2.5).
 	x.each(func(i int) { x.decide(i, said, nil) }, accepted)
-	return done
+	x.good = true
 }
 
 // contentError: an error of our own content, not of the connection.

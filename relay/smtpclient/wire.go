@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,24 +31,57 @@ const (
 )
 
 // wire is a connection with deadlines on everything: commands gather in out and
-// leave in one write; replies are read within bounds. One goroutine uses it.
+// leave in one write; replies are read within bounds. One goroutine may write while
+// another one reads (see line).
 type wire struct {
 	raw  net.Conn // the TCP connection; owned
 	sys  socket   // its socket
 	conn net.Conn // raw, or TLS over it
-	r    *bufio.Reader
-	out  []byte // commands and content not yet written
-	text []byte // buffer of replies
 
+	// Owned by who writes.
+	out     []byte    // commands and content not yet written
+	writeBy time.Time // no deadline of a write goes beyond this one; zero: no limit
+
+	// Owned by who reads.
+	r       *bufio.Reader
+	text    []byte        // buffer of replies
 	timeout time.Duration // of the reply that is read now
 	armed   bool          // its deadline is set
-	limit   time.Time     // no deadline goes beyond this one; zero: no limit
+	readBy  time.Time     // no deadline of a reply goes beyond this one; zero: no limit
+	replies int           // how many were read
+	dry     func()        // is called when nothing is left to be read; nil: nobody cares
+
+	mu sync.Mutex // guards what follows
 	// broken is the error that made the connection unusable.
 	broken error
 	// late: a write failed, so only what the host said before is still to be read.
 	late bool
-	// replies counts the replies since the last mark.
-	replies int
+}
+
+// fault is the error that made the connection unusable; hearing: what the host said
+// before may still be read.
+func (w *wire) fault() (err error, hearing bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.broken, w.late
+}
+
+// dead is the error that made the connection unusable, or nil.
+func (w *wire) dead() error {
+	err, _ := w.fault()
+	return err
+}
+
+// fail makes the connection unusable. The first trouble is the cause, unless a write
+// failed and a read says better.
+func (w *wire) fail(err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.broken == nil {
+		w.broken = err
+	}
+	w.late = false
+	return w.broken
 }
 
 func newWire(raw net.Conn) *wire {
@@ -59,8 +93,11 @@ func newWire(raw net.Conn) *wire {
 // Read is what the reply reader reads from. The deadline of a reply is absolute:
 // a host cannot stretch it by sending one octet at a time.
 func (w *wire) Read(p []byte) (int, error) {
+	if w.dry != nil {
+		w.dry()
+	}
 	if !w.armed {
-		if err := w.conn.SetReadDeadline(w.deadline(w.timeout)); err != nil {
+		if err := w.conn.SetReadDeadline(deadline(w.timeout, w.readBy)); err != nil {
 			return 0, err
 		}
 		w.armed = true
@@ -68,35 +105,35 @@ func (w *wire) Read(p []byte) (int, error) {
 	return w.conn.Read(p)
 }
 
-func (w *wire) deadline(d time.Duration) time.Time {
+// deadline is in d, but not after limit.
+func deadline(d time.Duration, limit time.Time) time.Time {
 	t := time.Now().Add(d)
-	if !w.limit.IsZero() && w.limit.Before(t) {
-		return w.limit
+	if !limit.IsZero() && limit.Before(t) {
+		return limit
 	}
 	return t
 }
 
 // reply reads the next reply. After an error the connection is unusable.
 func (w *wire) reply(timeout time.Duration) (reply, error) {
-	if w.broken != nil && !w.late {
-		return reply{}, w.broken
+	broken, late := w.fault()
+	if broken != nil && !late {
+		return reply{}, broken
 	}
 	w.timeout, w.armed = timeout, false
-	if w.late {
+	if late {
 		w.timeout = min(timeout, lateTimeout)
 	}
 	rep, err := readReply(w.r, w.text)
 	if err != nil {
-		if w.late {
-			err = w.broken // the first trouble is the cause
-		}
-		w.broken, w.late = err, false
-		return reply{}, err
+		return reply{}, w.fail(err)
 	}
 	w.text = rep.text
 	w.replies++
-	if rep.closing() && w.broken == nil {
-		w.broken = errClosing
+	if rep.closing() { // it explains any other trouble
+		w.mu.Lock()
+		w.broken, w.late = errClosing, false
+		w.mu.Unlock()
 	}
 	return rep, nil
 }
@@ -116,19 +153,29 @@ func (w *wire) command(line string, timeout time.Duration) (reply, error) {
 // flush writes out in one write. After an error the connection is unusable,
 // but replies that came before may still be read.
 func (w *wire) flush(timeout time.Duration) error {
-	if w.broken != nil {
-		return w.broken
+	out := w.out
+	w.out = w.out[:0]
+	return w.write(out, timeout)
+}
+
+// write writes b, as flush does.
+func (w *wire) write(b []byte, timeout time.Duration) error {
+	if err := w.dead(); err != nil {
+		return err
 	}
-	if len(w.out) == 0 {
+	if len(b) == 0 {
 		return nil
 	}
-	err := w.conn.SetWriteDeadline(w.deadline(timeout))
+	err := w.conn.SetWriteDeadline(deadline(timeout, w.writeBy))
 	if err == nil {
-		_, err = w.conn.Write(w.out)
+		_, err = w.conn.Write(b)
 	}
-	w.out = w.out[:0]
 	if err != nil {
-		w.broken, w.late = err, true
+		w.mu.Lock()
+		if w.broken == nil {
+			w.broken, w.late = err, true
+		}
+		w.mu.Unlock()
 	}
 	return err
 }
@@ -148,7 +195,10 @@ func (w *wire) unexpected() bool {
 	}
 	// TLS has records of its own, such as a late session ticket: they are taken in.
 	w.timeout, w.armed = ticketTimeout, false
+	dry := w.dry
+	w.dry = nil // no reply is waited for
 	_, err := w.r.Peek(1)
+	w.dry = dry
 	return !isTimeout(err)
 }
 
@@ -165,16 +215,14 @@ func (w *wire) abort() {
 // close_notify; QUIT has ended the session.)
 func (w *wire) close() {
 	_ = w.raw.Close() // nothing can be done about it
-	if w.broken == nil {
-		w.broken = net.ErrClosed
-	}
+	_ = w.fail(net.ErrClosed)
 }
 
 // quit says QUIT where the session is in a state to hear it, and closes. The
 // reply is not waited for (RFC 5321 4.1.1.10 wants that; it never matters).
 func (w *wire) quit() {
-	if w.broken == nil {
-		w.limit = time.Time{}
+	if w.dead() == nil {
+		w.writeBy = time.Time{}
 		w.out = append(w.out[:0], "QUIT\r\n"...)
 		_ = w.flush(quitTimeout)
 	}
