@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T) queue.Store) {
 		{"a body that is being read stays", testRemoveWhileReading},
 		{"a change inserts notices", testCommitInserts},
 		{"scan rows", testScanRows},
+		{"scan rows of some lanes", testScanLanes},
 		{"scan journal", testScanJournal},
 		{"cells", testCells},
 		{"scan cells", testScanCells},
