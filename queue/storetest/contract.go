@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) queue.Store) {
 		{"a change inserts notices", testCommitInserts},
 		{"scan rows", testScanRows},
 		{"scan rows of some lanes", testScanLanes},
+		{"scan rows that move", testScanMoving},
 		{"scan journal", testScanJournal},
 		{"cells", testCells},
 		{"scan cells", testScanCells},
