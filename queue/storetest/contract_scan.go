@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealpost/sealpost/queue"
@@ -61,6 +64,118 @@ func testScanRows(f *fixture) {
 		f.Errorf("%d rows behind the removed one, want %d", len(page), len(all)-i-1)
 	}
 	testStop(f, queue.ScanRows)
+}
+
+// testScanLanes checks that a scan that wants some lanes gives all their rows once, in order,
+// leased and held ones too, whatever pages it is read by. Others may come as well.
+func testScanLanes(f *fixture) {
+	wanted := map[string]bool{}
+	for i := range 700 {
+		in := f.insertion("x", fmt.Sprintf("l%d.example", i%7), fmt.Sprintf("l%d.example", i%3))
+		if i%5 == 0 {
+			in.Rows[0].State, in.Rows[0].Due = queue.RowHeld, f.now.Add(time.Hour)
+		}
+		if err := f.s.Insert(f.ctx, in); err != nil {
+			f.Fatal(err)
+		}
+		for n, r := range in.Rows {
+			if r.Lane == "l1.example" || r.Lane == "l5.example" {
+				wanted[fmt.Sprint(in.ID, n)] = true
+			}
+		}
+	}
+	if rows, _ := f.claim(100, 0); len(rows) != 100 {
+		f.Fatalf("%d rows leased", len(rows))
+	}
+	lanes := []string{"l5.example", "never.example", "l1.example"}
+	for _, limit := range []int{0, 1, 7, 256, 1000} {
+		got, last, pos := map[string]bool{}, "", ""
+		for {
+			page := f.scan(queue.ScanQuery{Kind: queue.ScanRows, Lanes: lanes, After: pos, Limit: limit})
+			for _, it := range page {
+				name := fmt.Sprint(it.Row.Message, it.Row.Number)
+				if name <= last || string(it.Row.Record) != fmt.Sprintf("record %s 1", it.Row.Message) ||
+					string(it.Row.Data) != fmt.Sprintf("row %s %d", it.Row.Message, it.Row.Number) {
+					f.Fatalf("by %d, after %s: %+v", limit, last, it.Row)
+				}
+				if wanted[name] {
+					got[name] = true
+				}
+				last, pos = name, it.Pos
+			}
+			if len(page) == 0 || limit == 0 {
+				break
+			}
+		}
+		if len(got) != len(wanted) {
+			f.Errorf("by %d: %d rows of the lanes, want %d", limit, len(got), len(wanted))
+		}
+	}
+	testStop(f, queue.ScanRows)
+}
+
+// testScanMoving checks that a scanned row is as its fence says: who writes by it undoes nothing.
+// Each write adds one to the row; none may be missing in the end.
+func testScanMoving(f *fixture) {
+	const n = 600
+	wrote := make(map[string]*atomic.Int32)
+	for range n {
+		in := f.insertion("x", "a.example")
+		in.Rows[0].Data = []byte("0")
+		wrote[string(in.ID)] = new(atomic.Int32)
+		if err := f.s.Insert(f.ctx, in); err != nil {
+			f.Fatal(err)
+		}
+	}
+	write := func(list []queue.Row) {
+		for _, r := range list {
+			k, err := strconv.Atoi(string(r.Data))
+			if err != nil {
+				f.Error(err)
+			}
+			r.Data, r.State, r.Due = strconv.AppendInt(nil, int64(k+1), 10), queue.RowWaiting, f.now
+			err = f.s.Commit(f.ctx, &queue.Change{Update: []queue.Row{r}})
+			switch {
+			case err == nil:
+				wrote[string(r.Message)].Add(1)
+			case !errors.Is(err, queue.ErrStale):
+				f.Error(err)
+			}
+		}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range 60 {
+			rows, _, err := f.s.Claim(f.ctx, queue.ClaimQuery{Now: f.now, Until: f.now.Add(time.Minute), Limit: 40})
+			if err != nil {
+				f.Error(err)
+			}
+			write(rows)
+		}
+	})
+	for _, lanes := range [][]string{nil, {"a.example"}} {
+		wg.Go(func() {
+			for range 4 {
+				var page []queue.Row
+				err := f.s.Scan(f.ctx, queue.ScanQuery{Kind: queue.ScanRows, Lanes: lanes}, func(it queue.Item) error {
+					if page = append(page, it.Row); len(page) == 50 {
+						write(page)
+						page = nil
+					}
+					return nil
+				})
+				if err != nil {
+					f.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, it := range f.scan(queue.ScanQuery{Kind: queue.ScanRows}) {
+		if want := fmt.Sprint(wrote[string(it.Row.Message)].Load()); string(it.Row.Data) != want {
+			f.Errorf("row %s was written %s times, and says %s", it.Row.Message, want, it.Row.Data)
+		}
+	}
 }
 
 // testStop checks how a scan ends.
