@@ -232,32 +232,15 @@ func (q *Queue) land(ctx context.Context, r *Row, t trial) {
 // commit writes a settlement with its notices and journal entry in one step and
 // tells the observers. A terminal state, its entry and its notice cannot be apart.
 func (q *Queue) commit(ctx context.Context, r *Row, t *trial, s *settlement) error {
-	change := &Change{}
-	q.hot.drop(rowKey{r.Message, r.Number}) // before it can be claimed as it will be
-	if s.done {
-		change.Remove = []Row{{Message: r.Message, Number: r.Number, Lane: string(s.envelope.Lane), Group: r.Group, Fence: r.Fence}}
-	} else {
-		next, err := row(&s.envelope, s.due, r.Number)
-		if err != nil {
-			return err
-		}
-		next.Group, next.Fence, next.Rest = r.Group, r.Fence, s.rest
-		change.Update = []Row{next}
+	change, notices := &Change{}, q.compose(ctx, s)
+	if err := q.write(change, r, s, notices); err != nil {
+		return err
 	}
-	notices := q.compose(ctx, s)
-	entry := s.entry
-	for _, n := range notices {
-		change.Insert = append(change.Insert, n.in)
-		entry.Notices = append(entry.Notices, n.kind)
+	put := q.store.Commit
+	if s.quiet() {
+		put = q.together.commit
 	}
-	if !s.quiet() {
-		line, err := marshalEntry(&entry)
-		if err != nil {
-			return err
-		}
-		change.Entries = [][]byte{line}
-	}
-	if err := q.store.Commit(ctx, change); err != nil {
+	if err := put(ctx, change); err != nil {
 		for _, n := range notices {
 			q.hot.abandon(n.message.ID)
 		}
@@ -270,6 +253,35 @@ func (q *Queue) commit(ctx context.Context, r *Row, t *trial, s *settlement) err
 			q.o.Observer.Noticed(n.kind)
 		}
 	}
+	return nil
+}
+
+// write adds a settlement with its notices to a change.
+func (q *Queue) write(change *Change, r *Row, s *settlement, notices []composed) error {
+	q.hot.drop(rowKey{r.Message, r.Number}) // before it can be claimed as it will be
+	if s.done {
+		change.Remove = append(change.Remove, Row{Message: r.Message, Number: r.Number, Lane: string(s.envelope.Lane), Group: r.Group, Fence: r.Fence})
+	} else {
+		next, err := row(&s.envelope, s.due, r.Number)
+		if err != nil {
+			return err
+		}
+		next.Group, next.Fence, next.Rest = r.Group, r.Fence, s.rest
+		change.Update = append(change.Update, next)
+	}
+	entry := s.entry
+	for _, n := range notices {
+		change.Insert = append(change.Insert, n.in)
+		entry.Notices = append(entry.Notices, n.kind)
+	}
+	if s.quiet() {
+		return nil
+	}
+	line, err := marshalEntry(&entry)
+	if err != nil {
+		return err
+	}
+	change.Entries, change.Subjects = append(change.Entries, line), append(change.Subjects, r.Message)
 	return nil
 }
 

@@ -103,6 +103,9 @@ func (s *Store) Scan(ctx context.Context, q queue.ScanQuery, fn func(queue.Item)
 	page := s.rowPage
 	switch q.Kind {
 	case queue.ScanRows:
+		if q.Lanes != nil {
+			page = s.lanePages(q.Lanes)
+		}
 	case queue.ScanJournal:
 		page = s.journalPage
 	case queue.ScanCells:
@@ -158,6 +161,8 @@ func (s *Store) rowPage(after string, limit int) (items []queue.Item, pos string
 		return nil, "", err
 	}
 	defer c.close()
+	beside := records{s: s}
+	defer beside.close()
 	octets := 0
 	for ok := c.next(true); ok; ok = c.next(false) {
 		if len(items) == limit || octets > pageOctets {
@@ -168,7 +173,7 @@ func (s *Store) rowPage(after string, limit int) (items []queue.Item, pos string
 			return nil, "", err
 		}
 		pos = rowPos(id, n)
-		item, err := s.rowItem(id, n, c.it.Value(), mark, items)
+		item, err := s.rowItem(id, n, c.it.Value(), mark, &beside)
 		if err != nil {
 			s.log.Errorf("row %s cannot be read: %v", pos, err)
 			continue
@@ -180,35 +185,6 @@ func (s *Store) rowPage(after string, limit int) (items []queue.Item, pos string
 		}
 	}
 	return items, "", c.err
-}
-
-// rowItem makes an item of a row; nil when the row is not there for others yet, or
-// not any more. The fence must not be newer than the data, or who writes the row under it
-// overwrites what he has not seen: a row that got its fence behind the mark, which was taken before
-// value was read, is read anew.
-func (s *Store) rowItem(id queue.ID, n int, value []byte, mark uint64, before []queue.Item) (*queue.Item, error) {
-	r := queue.Row{Message: id, Number: n}
-	if !s.schedule.Fill(&r) {
-		return nil, nil
-	}
-	if r.Fence > mark {
-		v, ok, err := s.get(numberKey(prefixRow, id, n))
-		if err != nil || !ok {
-			return nil, err
-		}
-		value = v
-	}
-	stored, err := decodeRow(append([]byte(nil), value...))
-	if err != nil {
-		return nil, err
-	}
-	r.Data = stored.data
-	if k := len(before); k > 0 && before[k-1].Row.Message == id {
-		r.Record = before[k-1].Row.Record
-	} else if r.Record, err = s.record(id); errors.Is(err, queue.ErrNotFound) {
-		return nil, nil
-	}
-	return &queue.Item{Row: r}, err
 }
 
 // journalPage returns entries behind a position, and where to go on; "" at the end.

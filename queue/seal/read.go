@@ -114,7 +114,11 @@ func (s *Store) Scan(ctx context.Context, q queue.ScanQuery, fn func(queue.Item)
 		return s.scanCells(ctx, q, fn)
 	}
 	limit, n, stopped := q.Limit, 0, false
-	v := view{s: s}
+	// Rows of one lane are read to be changed, most often.
+	v := view{s: s, keep: q.Lanes != nil}
+	if q.Lanes != nil {
+		q.Lanes = s.lanes(q.Lanes)
+	}
 	visit := func(it queue.Item) error {
 		err := s.openItem(&it, q.Kind, &v)
 		if err != nil {
@@ -145,6 +149,16 @@ func (s *Store) Scan(ctx context.Context, q queue.ScanQuery, fn func(queue.Item)
 		}
 		q.After = pos
 	}
+}
+
+// lanes are the names of lanes as the store behind has them: hidden, and as they are for
+// rows from before sealing.
+func (s *Store) lanes(names []string) []string {
+	all := make([]string, 0, 2*len(names))
+	for _, name := range names {
+		all = append(all, s.names.lane(name), name)
+	}
+	return all
 }
 
 // openItem opens what a scan found.
