@@ -51,9 +51,14 @@ var (
 // markCell holds the ID of the ring that seals a store, as it is.
 const markCell = "seal/ring"
 
+// Celled has cells, as every queue.Store.
+type Celled interface {
+	Cell(ctx context.Context, name string) ([]byte, error)
+}
+
 // RingOf returns the ID of the ring that seals a store, which is not opened for sealing;
 // "" when none does.
-func RingOf(ctx context.Context, inner queue.Store) (string, error) {
+func RingOf(ctx context.Context, inner Celled) (string, error) {
 	mark, err := inner.Cell(ctx, markCell)
 	if err != nil {
 		return "", fmt.Errorf("seal: %w", err)
