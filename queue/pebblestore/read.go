@@ -14,6 +14,8 @@ import (
 const (
 	pageItems  = 256
 	pageOctets = 1 << 20
+	// claimTogether is how many rows are claimed by iterators, which cost more to begin with.
+	claimTogether = 8
 )
 
 // Claim leases due rows: see queue.Store. A row that is damaged is set aside; one that
@@ -24,6 +26,11 @@ func (s *Store) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, tim
 	}
 	rows, next := s.schedule.Claim(q)
 	good := rows[:0]
+	var together *inOrder // of many rows those of one lane are in their order, most often
+	if len(rows) >= claimTogether {
+		together = s.inOrder()
+		defer together.close()
+	}
 	for i := range rows {
 		r := rows[i]
 		if q.Known != nil && q.Known(r.Message, r.Number) {
@@ -33,7 +40,11 @@ func (s *Store) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, tim
 		if n := len(good); n > 0 && good[n-1].Message == r.Message {
 			r.Record = good[n-1].Record
 		}
-		if err := s.fillIn(&r); err != nil {
+		fill := s.fillIn
+		if together != nil {
+			fill = together.fill
+		}
+		if err := fill(&r); err != nil {
 			s.setAside(&rows[i], err)
 			continue
 		}
@@ -43,8 +54,10 @@ func (s *Store) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, tim
 }
 
 // fillIn reads a row's data and, when it has none, its record.
-func (s *Store) fillIn(r *queue.Row) error {
-	v, ok, err := s.get(numberKey(prefixRow, r.Message, r.Number))
+func (s *Store) fillIn(r *queue.Row) error { return s.fillBy(r, s.get, s.record) }
+
+func (s *Store) fillBy(r *queue.Row, get func([]byte) ([]byte, bool, error), record func(queue.ID) ([]byte, error)) error {
+	v, ok, err := get(numberKey(prefixRow, r.Message, r.Number))
 	if err != nil {
 		return err
 	}
@@ -57,7 +70,7 @@ func (s *Store) fillIn(r *queue.Row) error {
 	}
 	r.Data = stored.data
 	if r.Record == nil {
-		r.Record, err = s.record(r.Message)
+		r.Record, err = record(r.Message)
 	}
 	return err
 }
@@ -155,13 +168,13 @@ func (s *Store) rowPage(after string, limit int) (items []queue.Item, pos string
 	if len(from) == 1 {
 		return nil, "", nil // the schedule is empty
 	}
-	mark := s.schedule.Mark() // before the page is opened: see rowItem
+	mark := s.schedule.Mark()
 	c, err := s.walk(from, []byte{prefixRow + 1})
 	if err != nil {
 		return nil, "", err
 	}
 	defer c.close()
-	beside := records{s: s}
+	beside := records{near: near{s: s}}
 	defer beside.close()
 	octets := 0
 	for ok := c.next(true); ok; ok = c.next(false) {
@@ -173,7 +186,7 @@ func (s *Store) rowPage(after string, limit int) (items []queue.Item, pos string
 			return nil, "", err
 		}
 		pos = rowPos(id, n)
-		item, err := s.rowItem(id, n, c.it.Value(), mark, &beside)
+		item, err := s.rowItem(queue.Place{Message: id, Number: n}, append([]byte(nil), c.it.Value()...), mark, &beside)
 		if err != nil {
 			s.log.Errorf("row %s cannot be read: %v", pos, err)
 			continue
