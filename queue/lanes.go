@@ -11,14 +11,6 @@ type Place struct {
 	Number  int
 }
 
-// Mark is the last fence that was given. A row whose fence is not above it has not been changed
-// since.
-func (s *Schedule) Mark() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.fence
-}
-
 // sweepStep is how many slots are looked at under the lock at once: less than a
 // millisecond.
 const sweepStep = 1 << 14

@@ -299,6 +299,14 @@ func (s *Schedule) Fill(r *Row) bool {
 	return true
 }
 
+// Mark is at least the fence of every row as it is now: one that gets a higher one
+// has moved since.
+func (s *Schedule) Mark() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fence
+}
+
 // Rows returns a message's rows by number, without data; nil when there is none.
 func (s *Schedule) Rows(id ID) (rows []Row) {
 	p, ok := id.pack()

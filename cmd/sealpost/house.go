@@ -136,7 +136,7 @@ func (h *house) openDelivery(cfg *config.Config, s seams) (err error) {
 func (h *house) openIntake(cfg *config.Config) error {
 	o := submissionOptions(cfg)
 	o.Logger, o.Observer, o.Gate = h.log, h.metrics.Submission(), h.space.gate
-	creds, err := credentials(cfg)
+	creds, err := credentials(cfg, h.warnOfCredentials)
 	if err != nil {
 		return err
 	}

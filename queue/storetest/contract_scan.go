@@ -6,9 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sealpost/sealpost/queue"
@@ -112,70 +109,6 @@ func testScanLanes(f *fixture) {
 		}
 	}
 	testStop(f, queue.ScanRows)
-}
-
-// testScanMoving checks that a scanned row is as its fence says: who writes by it undoes nothing.
-// Each write adds one to the row; none may be missing in the end.
-func testScanMoving(f *fixture) {
-	const n = 600
-	wrote := make(map[string]*atomic.Int32)
-	for range n {
-		in := f.insertion("x", "a.example")
-		in.Rows[0].Data = []byte("0")
-		wrote[string(in.ID)] = new(atomic.Int32)
-		if err := f.s.Insert(f.ctx, in); err != nil {
-			f.Fatal(err)
-		}
-	}
-	write := func(list []queue.Row) {
-		for _, r := range list {
-			k, err := strconv.Atoi(string(r.Data))
-			if err != nil {
-				f.Error(err)
-			}
-			r.Data, r.State, r.Due = strconv.AppendInt(nil, int64(k+1), 10), queue.RowWaiting, f.now
-			err = f.s.Commit(f.ctx, &queue.Change{Update: []queue.Row{r}})
-			switch {
-			case err == nil:
-				wrote[string(r.Message)].Add(1)
-			case !errors.Is(err, queue.ErrStale):
-				f.Error(err)
-			}
-		}
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for range 60 {
-			rows, _, err := f.s.Claim(f.ctx, queue.ClaimQuery{Now: f.now, Until: f.now.Add(time.Minute), Limit: 40})
-			if err != nil {
-				f.Error(err)
-			}
-			write(rows)
-		}
-	})
-	for _, lanes := range [][]string{nil, {"a.example"}} {
-		wg.Go(func() {
-			for range 4 {
-				var page []queue.Row
-				err := f.s.Scan(f.ctx, queue.ScanQuery{Kind: queue.ScanRows, Lanes: lanes}, func(it queue.Item) error {
-					if page = append(page, it.Row); len(page) == 50 {
-						write(page)
-						page = nil
-					}
-					return nil
-				})
-				if err != nil {
-					f.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	for _, it := range f.scan(queue.ScanQuery{Kind: queue.ScanRows}) {
-		if want := fmt.Sprint(wrote[string(it.Row.Message)].Load()); string(it.Row.Data) != want {
-			f.Errorf("row %s was written %s times, and says %s", it.Row.Message, want, it.Row.Data)
-		}
-	}
 }
 
 // testStop checks how a scan ends.
