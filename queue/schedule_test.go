@@ -53,6 +53,35 @@ func TestHeap(t *testing.T) {
 	}
 }
 
+// A slab that was emptied keeps a page for what comes next, and no more; numbers that are
+// given again are of zero items.
+func TestSlabEmptied(t *testing.T) {
+	var s slab[packedID]
+	fill := func(n int) {
+		for range n {
+			i := s.add()
+			if *s.at(i) != (packedID{}) {
+				t.Fatalf("item %d is not new: %v", i, *s.at(i))
+			}
+			s.at(i).lo = 1
+		}
+		if s.len() != n {
+			t.Fatalf("%d items, want %d", s.len(), n)
+		}
+		for i := range n {
+			s.drop(uint32(i))
+		}
+	}
+	fill(3*slabPage + 1)
+	if len(s.pages) != 1 || s.len() != 0 || cap(s.free) > slabPage {
+		t.Errorf("emptied, it holds %d pages and room for %d numbers", len(s.pages), cap(s.free))
+	}
+	fill(2)
+	if n := testing.AllocsPerRun(100, func() { fill(2) }); n != 0 {
+		t.Errorf("two items that come and go take %v allocations", n)
+	}
+}
+
 // The table of IDs agrees with a map, and an ID that was packed is the same.
 func TestTable(t *testing.T) {
 	t.Parallel()
