@@ -15,6 +15,8 @@ import (
 const (
 	growthPart  = 25       // percent of what is alive
 	leastGrowth = 32 << 20 // octets
+	// leastAlive is the heap below which the runtime itself counts as if it were that much.
+	leastAlive = 4 << 20
 )
 
 // thrift has the garbage collector run when the heap has grown by a quarter, but not before it
@@ -27,7 +29,7 @@ func thrift() {
 
 // growth is how many percent of alive, in octets, the heap may grow.
 func growth(alive uint64) int {
-	return max(growthPart, int(leastGrowth*100/max(alive, 1<<20)))
+	return max(growthPart, int(leastGrowth*100/max(alive, leastAlive)))
 }
 
 // followCollections calls set with the percentage that fits what is alive: now, and after each
