@@ -55,8 +55,8 @@ func TestInspectRemembers(t *testing.T) {
 		sent(f.leaf(inter), other, inter), // two ways
 		sent(f.leaf(bound), bound),
 		sent(f.leaf(bound, dns("mx.example.org", "mx.example.net")), bound), // not authorised for all of its names
-		sent(f.leaf(inter)), // without its issuer
-		sent(f.leaf(nil)),   // self-signed
+		sent(f.leaf(inter)),                                                 // without its issuer
+		sent(f.leaf(nil)),                                                   // self-signed
 		sent(f.leaf(inter, usages(x509.ExtKeyUsageClientAuth)), inter),
 	}
 	roots := poolOf(sent(root, short))
