@@ -41,7 +41,8 @@ type Options struct {
 	// IdleTime is how long an idle session stays in the pool. Default 5 s: far below
 	// the 5 minutes that a host must wait for us (RFC 5321 4.5.3.2.7).
 	IdleTime time.Duration
-	// MaxIdle bounds idle sessions in all; the oldest goes first. Default 500.
+	// MaxIdle bounds idle sessions in all; the oldest goes first. Default 2000, and no more
+	// than a quarter of the files that the process may have open.
 	MaxIdle int
 	// PlainData keeps us from using CHUNKING (RFC 3030) anywhere.
 	PlainData bool
@@ -116,7 +117,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Window, 8)
 	setDefault(&o.Handshakes, 16*runtime.GOMAXPROCS(0))
 	setDefault(&o.IdleTime, 5*time.Second)
-	setDefault(&o.MaxIdle, 500)
+	setDefault(&o.MaxIdle, idleLimit(openFiles()))
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

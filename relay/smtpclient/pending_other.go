@@ -15,3 +15,5 @@ func socketOf(net.Conn) socket { return socket{} }
 func (socket) pending() bool { return false }
 
 func (socket) refusedBytes(context.Context) bool { return false }
+
+func openFiles() uint64 { return 0 }

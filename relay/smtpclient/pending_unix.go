@@ -67,3 +67,12 @@ func (s socket) refusedBytes(ctx context.Context) bool {
 	}
 	return false
 }
+
+// openFiles is how many files the process may have open; 0: nobody knows.
+func openFiles() uint64 {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+		return 0
+	}
+	return uint64(r.Cur)
+}

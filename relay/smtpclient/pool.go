@@ -1,6 +1,7 @@
 package smtpclient
 
 import (
+	"bufio"
 	"container/list"
 	"context"
 	"encoding/binary"
@@ -26,6 +27,8 @@ type Pool struct {
 	handshakes turnstile
 	buffers    sync.Pool // of *[flightSize]byte, for content on its way
 	flights    sync.Pool // of *[]byte, for flights that are being composed
+	readers    sync.Pool // of *bufio.Reader, of connections that are in use
+	outs       sync.Pool // of *[]byte, likewise
 
 	mu     sync.Mutex
 	closed bool
@@ -77,6 +80,8 @@ func New(o Options) *Pool {
 		handshakes: make(turnstile, o.Handshakes),
 		buffers:    sync.Pool{New: func() any { return new([flightSize]byte) }},
 		flights:    sync.Pool{New: func() any { return new([]byte) }},
+		readers:    sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readerSize) }},
+		outs:       sync.Pool{New: func() any { return new([]byte) }},
 		hosts:      map[relay.Place]*host{},
 	}
 }
@@ -170,6 +175,7 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 	}
 	if c := h.find(k); c != nil {
 		p.unpark(h, c)
+		p.wake(c)
 		h.seat(c)
 		p.mu.Unlock()
 		return c, nil
@@ -300,6 +306,7 @@ func (h *host) next() *waiter {
 
 // park puts a connection among the idle ones. The lock is held.
 func (p *Pool) park(h *host, c *conn) {
+	p.rest(c)
 	h.idle = append(h.idle, c)
 	c.element = p.idle.PushBack(c)
 	c.since = time.Now()

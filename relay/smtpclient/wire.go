@@ -26,6 +26,8 @@ const (
 	ticketTimeout = 20 * time.Millisecond
 	// resetTimeout is how long the answer of a closed socket to our bytes may take.
 	resetTimeout = 500 * time.Millisecond
+	// readerSize is how many octets of replies are read at once.
+	readerSize = 4 << 10
 	// flightSize is how many octets gather before they are written.
 	flightSize = 32 << 10
 )
@@ -86,7 +88,7 @@ func (w *wire) fail(err error) error {
 
 func newWire(raw net.Conn) *wire {
 	w := &wire{raw: raw, sys: socketOf(raw), conn: raw}
-	w.r = bufio.NewReaderSize(w, 4<<10)
+	w.r = bufio.NewReaderSize(w, readerSize)
 	return w
 }
 
