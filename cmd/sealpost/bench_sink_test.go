@@ -19,6 +19,7 @@ import (
 // sinkJob says what the sink of the benchmarks is like.
 type sinkJob struct {
 	Addr      string // to listen on
+	More      []string
 	Cert, Key string // files
 	Chunking  bool   // offer it (RFC 3030)
 	Delay     time.Duration
@@ -51,20 +52,22 @@ func runBenchSink(t *testing.T, job sinkJob) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", job.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := &benchSink{job: job, conf: &tls.Config{Certificates: []tls.Certificate{cert}}}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go s.serve(c)
+	for _, addr := range append(job.More, job.Addr) {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}()
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go s.serve(c)
+			}
+		}()
+	}
 	answer(t, sinkCount{}) // it listens
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		n, err := strconv.ParseInt(lines.Text(), 10, 64)

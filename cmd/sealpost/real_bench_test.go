@@ -24,6 +24,7 @@ type workload struct {
 	held     bool
 	domains  int // 0: one
 	shared   bool
+	apart    bool // the MX names are behind a hundred addresses
 	sink     sinkJob
 	source   sourceJob
 }
@@ -40,6 +41,7 @@ func workloads() []workload {
 		{name: "one-bdat", what: "end to end, one domain, CHUNKING", messages: 6000, source: load, sink: sinkJob{Chunking: true}},
 		{name: "fresh", what: "end to end, one domain, a connection in for each message", messages: 3000, source: sourceJob{Sessions: 50, Size: benchSize, Fresh: true}},
 		{name: "domains", what: "end to end, 1,000 domains, an MX name each", messages: 6000, domains: 1000, source: load},
+		{name: "domains-apart", what: "end to end, 1,000 domains, an MX name each, behind 100 addresses", messages: 6000, domains: 1000, apart: true, source: load},
 		{name: "domains-shared", what: "end to end, 1,000 domains, one MX name", messages: 6000, domains: 1000, shared: true, source: load},
 		{name: "far-data", what: "replies take 50 ms, DATA", messages: 2000, source: load, sink: far},
 		{name: "far-bdat", what: "replies take 50 ms, CHUNKING", messages: 2000, source: load, sink: farChunking},
@@ -181,6 +183,15 @@ func openSite(t *testing.T, w workload) (benchSite, *child) {
 	s.resolver = benchDNS(t, z)
 	_, s.sinkPort = freeAddr(t)
 	job.Addr = fmt.Sprintf("%s:%d", s.resolver, s.sinkPort)
+	var others []string
+	if w.apart {
+		for i := range 100 {
+			others = append(others, fmt.Sprintf("%s.%d", s.resolver[:strings.LastIndex(s.resolver, ".")], 1+i))
+			if others[i] != s.resolver {
+				job.More = append(job.More, fmt.Sprintf("%s:%d", others[i], s.sinkPort))
+			}
+		}
+	}
 	names := []string{"load.test"}
 	for i := range w.domains {
 		names = append(names, benchDomain(i))
@@ -190,7 +201,11 @@ func openSite(t *testing.T, w workload) (benchSite, *child) {
 		mx := "mx.hosts.test"
 		if i > 0 && !w.shared {
 			mx = fmt.Sprintf("mx%d.hosts.test", i)
-			z.A(mx, s.resolver)
+			at := s.resolver
+			if w.apart {
+				at = others[i%len(others)]
+			}
+			z.A(mx, at)
 		}
 		z.MX(name, 10, mx)
 	}

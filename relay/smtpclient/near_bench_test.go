@@ -47,3 +47,23 @@ func cpuTime(b *testing.B) time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkDial is messages of 4 KiB, each over a new connection whose TLS session is
+// resumed. Processor time is that of both ends.
+func BenchmarkDial(b *testing.B) {
+	body := "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 78)+"\r\n", 51)
+	k := startSink(b, greetGroup+"STARTTLS")
+	k.blind = true
+	w := &watcher{}
+	o := options()
+	o.Observer, o.MessagesPerConnection = w, 1
+	p := newPool(b, o)
+	defer p.Close()
+	st := step(k.addr, policy.Modern)
+	b.ReportAllocs()
+	before := cpuTime(b)
+	for b.Loop() {
+		benchOne(b, p, st, body)
+	}
+	b.ReportMetric(float64((cpuTime(b)-before).Microseconds())/float64(b.N), "cpu-us/op")
+}
