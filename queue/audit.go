@@ -21,6 +21,11 @@ type Historian interface {
 	Missed(pos string) uint64
 }
 
+// JournalReader reads the journal. Every Store is one.
+type JournalReader interface {
+	Scan(ctx context.Context, q ScanQuery, fn func(Item) error) error
+}
+
 // AuditFilter says about whom and what an audit is. Zero fields match everything, but
 // for Outcomes: none means delivered.
 type AuditFilter struct {
@@ -194,13 +199,13 @@ const auditSlack = time.Hour
 // Audit calls fn for each recipient that matches, in the order of the journal, until fn fails
 // (ErrStop counts as nil). Memory does not grow with the journal. What was erased comes at the
 // place of its stand-in, and names nobody. A bad filter is a *FilterError.
-func Audit(ctx context.Context, s Store, f AuditFilter, fn func(AuditLine) error) error {
+func Audit(ctx context.Context, s JournalReader, f AuditFilter, fn func(AuditLine) error) error {
 	a, err := f.compile()
 	if err != nil {
 		return err
 	}
 	q, n := ScanQuery{Kind: ScanJournal}, 0
-	if h, ok := s.(Historian); ok && !f.Since.IsZero() {
+	if h, ok := s.(interface{ JournalAt(time.Time) string }); ok && !f.Since.IsZero() {
 		q.After = h.JournalAt(f.Since.Add(-auditSlack))
 	}
 	err = s.Scan(ctx, q, func(it Item) error {

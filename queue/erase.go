@@ -140,7 +140,20 @@ func (q *Queue) Erase(ctx context.Context, a Address, o EraseOptions) (*Erasure,
 		ID: string(NewID(time.Now())), Subject: eraser.Mark(w.p.text()), At: time.Now().UTC(), By: o.By,
 	}}
 	err := w.run(ctx)
+	if w.acted {
+		err = errors.Join(err, w.noteDeed(context.WithoutCancel(ctx), err))
+	}
 	return &w.res, err
+}
+
+// noteDeed has the journal keep who did it and how it ended, beside the receipt. The person is
+// in neither.
+func (w *erasure) noteDeed(ctx context.Context, err error) error {
+	note := OperatorAction{Verb: "erase", By: w.o.By, Target: "receipt " + w.res.ID, Matched: w.res.Envelopes + w.res.Entries, Done: w.res.Envelopes + w.res.Entries}
+	if err != nil {
+		note.Done, note.Failed = 0, "interrupted: what it has not done, the next one does"
+	}
+	return w.q.Note(ctx, note)
 }
 
 // erasure is one that is under way.
@@ -153,6 +166,7 @@ type erasure struct {
 	keys   map[string]bool // of the entries that name the person, and of those beside them
 	copied map[string]bool // positions of entries that have a stand-in
 	begun  bool            // an erasure before was interrupted
+	acted  bool            // it is more than a look
 }
 
 func (w *erasure) run(ctx context.Context) error {
@@ -172,6 +186,7 @@ func (w *erasure) run(ctx context.Context) error {
 	if w.o.DryRun {
 		return nil
 	}
+	w.acted = true
 	w.res.Envelopes, w.res.Unreadable = 0, 0
 	if messages, err = w.lookAtQueue(ctx, true); err != nil {
 		return err

@@ -91,6 +91,22 @@ func TestErasureRefused(t *testing.T) {
 	if err != nil || !res.Done || res.Messages != 1 || res.Entries != 1 || res.StandIns != 1 || res.By != "uid 7" || res.Subject != "mark of customer7@a.example" {
 		t.Errorf("erased %+v, %v", res, err)
 	}
+	// Who did it stands in the journal, and what was refused does not.
+	var deeds []queue.OperatorAction
+	err = s.Scan(t.Context(), queue.ScanQuery{Kind: queue.ScanJournal}, func(it queue.Item) error {
+		var e queue.JournalEntry
+		err := json.Unmarshal(it.Entry, &e)
+		if e.Kind == queue.EntryOperator {
+			deeds = append(deeds, *e.Operator)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(deeds) != 1 || deeds[0].Verb != "erase" || deeds[0].By != "uid 7" || deeds[0].Target != "receipt "+res.ID || deeds[0].Done != 2 || deeds[0].Failed != "" {
+		t.Errorf("the journal has %+v", deeds)
+	}
 	plain, err := queue.New(queue.Options{Store: s.Model})
 	if err != nil {
 		t.Fatal(err)

@@ -154,6 +154,9 @@ func (q *Queue) Export(ctx context.Context, a Address, fn func(Holding) error) e
 		switch {
 		case err != nil || j == nil:
 		case j.Erasure != nil && subject != "" && j.Erasure.Subject == subject:
+			if !j.Erasure.Done {
+				return nil // its end has an entry of its own
+			}
 			return tell(Holding{Erasure: j.Erasure})
 		case p.named(j):
 			if !p.is(j.Sender) {

@@ -292,3 +292,81 @@ func TestNoHerd(t *testing.T) {
 		}
 	})
 }
+
+// 50,000 messages for one host are deferred in the same instant by its outage. They come back
+// spread over a fifth of the delay; when the host is there again it sees no more at once than its
+// lane may have, each message once; and mail of the same sender for others is tried in the
+// instant of its acceptance, during the outage, the return and the rest.
+func TestHerdOfOneHost(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("50,000 messages")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		const n, perLane, workers, delay = 50_000, 20, 80, 10 * time.Minute
+		const down = policy.Domain("down.example")
+		var mu sync.Mutex
+		var due, tries []time.Time
+		flying, most, live := 0, 0, 0
+		outage := true
+		late := time.Duration(0)
+		h := run(t, queue.Options{Workers: workers, PerLane: perLane, Schedule: []time.Duration{delay}},
+			func(ctx context.Context, l *queue.Lease) queue.Report {
+				mu.Lock()
+				defer mu.Unlock()
+				if l.Envelope.Lane != down {
+					live++
+					late = max(late, time.Since(l.Message.AcceptedAt))
+					return deliver(ctx, l)
+				}
+				if outage {
+					due = append(due, time.Now())
+					return refuse(ctx, l) // at once, as without a network
+				}
+				tries = append(tries, time.Now())
+				flying++
+				most = max(most, flying)
+				mu.Unlock()
+				time.Sleep(time.Second)
+				mu.Lock()
+				flying--
+				return deliver(ctx, l)
+			})
+		for i := range n {
+			h.accept(draft(t, fmt.Sprintf("u%d@%s", i, down)))
+		}
+		synctest.Wait()
+		if len(due) != n || !due[0].Equal(due[n-1]) {
+			t.Fatalf("%d were deferred, not at once", len(due))
+		}
+		mu.Lock()
+		outage = false
+		mu.Unlock()
+		failed := due[0]
+		for i := range 60 * 60 { // an hour, one for another domain each second
+			if i%10 == 0 {
+				h.accept(draft(t, fmt.Sprintf("x@live%d.example", i)))
+			}
+			time.Sleep(time.Second)
+		}
+		h.stop()
+		if live != 360 || late != 0 {
+			t.Errorf("%d messages for others went out, up to %v late; want 360, none of them late", live, late)
+		}
+		perSecond := make(map[time.Duration]int)
+		first, busiest := time.Hour, 0
+		for _, at := range tries {
+			s := at.Sub(failed).Truncate(time.Second)
+			perSecond[s]++
+			first, busiest = min(first, at.Sub(failed)), max(busiest, perSecond[s])
+		}
+		t.Logf("the host saw %d tries over %d seconds, the first after %v, at most %d in one and %d at once", len(tries), len(perSecond), first, busiest, most)
+		if len(tries) != n || most > perLane || busiest > 2*perLane || first < delay || len(perSecond) < n/perLane {
+			t.Errorf("%d tries over %d seconds, the first after %v, at most %d in one and %d at once; want %d, %d or more, %v, %d, %d",
+				len(tries), len(perSecond), first, busiest, most, n, n/perLane, delay, 2*perLane, perLane)
+		}
+		if left := h.entries(); len(left) != 0 {
+			t.Errorf("%d envelopes are left", len(left))
+		}
+	})
+}

@@ -218,6 +218,7 @@ type matcher struct {
 	Filter
 	ids       map[string]bool // of messages and envelopes
 	domains   []string
+	lanes     []string // the domains, when each is one lane: all that must be read
 	host      string
 	state     RowState
 	reasons   []policy.Reason
@@ -291,6 +292,9 @@ func (m *matcher) compileDomains() error {
 			return err
 		}
 		m.domains = append(m.domains, d)
+	}
+	if !slices.ContainsFunc(m.domains, func(d string) bool { return d[0] == '.' }) {
+		m.lanes = slices.Clone(m.domains)
 	}
 	if m.Host != "" {
 		m.host, err = parsePattern("host", m.Host)

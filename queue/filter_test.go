@@ -313,7 +313,7 @@ func TestDoInterrupted(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		s.lag = 2 * time.Millisecond
+		s.lag = 150 * time.Millisecond // of a batch
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var told []queue.Progress

@@ -51,7 +51,7 @@ func (v Verb) fits(s RowState) bool {
 	return v == VerbDrop
 }
 
-const scanPage = 256 // rows that the hand reads at a time
+const scanPage = 256 // rows that are read or written at a time
 
 // List calls fn for each envelope that matches, by ID, until fn fails (ErrStop
 // counts as nil). Memory does not grow with the queue. A bad filter is a *FilterError.
@@ -76,8 +76,7 @@ func (q *Queue) List(ctx context.Context, f Filter, fn func(Entry) error) error 
 	return err
 }
 
-// each calls fn for the rows that match, as they are now, page by page. A page may be
-// kept by fn.
+// each calls fn for the rows that match, as they are now. fn may keep what it is given.
 func (q *Queue) each(ctx context.Context, m *matcher, fn func(*Row, *Entry) error) error {
 	visit := func(r *Row, cursor string) error {
 		if m.tick != nil {
@@ -92,26 +91,22 @@ func (q *Queue) each(ctx context.Context, m *matcher, fn func(*Row, *Entry) erro
 	if m.ids != nil {
 		return q.eachOf(ctx, m, visit)
 	}
-	for pos := m.After; ; {
-		var page []Row
-		var cursors []string
-		err := q.store.Scan(ctx, ScanQuery{Kind: ScanRows, After: pos, Limit: scanPage}, func(it Item) error {
-			page, cursors = append(page, it.Row), append(cursors, it.Pos)
-			return ctx.Err()
-		})
-		if err != nil {
-			return q.misplaced(ctx, pos, m, err)
+	begun := false
+	var failed error
+	err := q.store.Scan(ctx, ScanQuery{Kind: ScanRows, After: m.After, Lanes: m.lanes}, func(it Item) error {
+		begun = true
+		if failed = visit(&it.Row, it.Pos); failed != nil {
+			return ErrStop
 		}
-		for i := range page {
-			if err := visit(&page[i], cursors[i]); err != nil {
-				return err
-			}
-		}
-		if len(page) < scanPage {
-			return nil
-		}
-		pos = cursors[len(cursors)-1]
+		return nil
+	})
+	switch {
+	case failed != nil:
+		return failed
+	case err != nil && !begun:
+		return q.misplaced(ctx, m, err)
 	}
+	return err
 }
 
 // eachOf visits the rows of the messages that are named.
@@ -137,14 +132,14 @@ func (q *Queue) eachOf(ctx context.Context, m *matcher, visit func(*Row, string)
 }
 
 // misplaced tells a cursor that is none from a store that cannot be read.
-func (q *Queue) misplaced(ctx context.Context, pos string, m *matcher, err error) error {
-	if pos == "" || pos != m.After {
+func (q *Queue) misplaced(ctx context.Context, m *matcher, err error) error {
+	if m.After == "" {
 		return err
 	}
 	if q.store.Scan(ctx, ScanQuery{Kind: ScanRows, Limit: 1}, func(Item) error { return nil }) != nil {
 		return err
 	}
-	return badFilter("after %.80q is no cursor: take it from the last envelope of the page before", pos)
+	return badFilter("after %.80q is no cursor: take it from the last envelope of the page before", m.After)
 }
 
 // parseName reads the ID of a message, or that of an envelope, for its message.

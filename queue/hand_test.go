@@ -388,3 +388,36 @@ func (w *watcher) Settled(_ *queue.Message, e *queue.Envelope, o []queue.Outcome
 	}
 	w.add(s)
 }
+
+// An order with a limit does it to as many as it says, however its batches fall.
+func TestActLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.NewModel()
+		q, err := queue.New(queue.Options{Store: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &house{t: t, q: q, store: s}
+		for i := range 700 {
+			h.enqueue(fmt.Sprintf("u%d@one.example", i))
+		}
+		// Some are leased by nobody of this process: each is waited for.
+		now := time.Now()
+		if rows, _, err := h.store.Claim(t.Context(), queue.ClaimQuery{Now: now, Until: now.Add(time.Second / 2), Limit: 5}); err != nil || len(rows) != 5 {
+			t.Fatal(rows, err)
+		}
+		go func() {
+			time.Sleep(600 * time.Millisecond)
+			_, _, _ = h.store.Claim(t.Context(), queue.ClaimQuery{Now: time.Now()}) // leases run out when somebody looks
+		}()
+		left := 700
+		for _, limit := range []int{1, 7, 300, 256} {
+			if n, err := h.q.Act(t.Context(), queue.Action{Verb: queue.VerbDrop}, queue.Filter{Domain: "one.example", Limit: limit}); n != limit || err != nil {
+				t.Errorf("limit %d: %d, %v", limit, n, err)
+			}
+			if left -= limit; len(h.entries()) != left {
+				t.Errorf("limit %d: %d are left, want %d", limit, len(h.entries()), left)
+			}
+		}
+	})
+}

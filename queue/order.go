@@ -11,8 +11,10 @@ import (
 
 // Bounds of an order.
 const (
-	hands     = 16 // rows that are acted on at once, so that they share syncs
-	tellEvery = 200 * time.Millisecond
+	hands       = 16 // leased rows that are waited for at once
+	batches     = 4  // batches that are written at once, so that they share syncs
+	batchOctets = 1 << 20
+	tellEvery   = 200 * time.Millisecond
 )
 
 // Order is an action on all envelopes that a filter means.
@@ -54,8 +56,8 @@ func (q *Queue) Do(ctx context.Context, o Order) (Progress, error) {
 	if err != nil {
 		return Progress{}, err
 	}
-	w := &work{q: q, o: o, m: m, places: make(chan struct{}, hands), told: time.Now()}
-	if m.ids == nil {
+	w := &work{q: q, o: o, m: m, places: make(chan struct{}, hands), writers: make(chan struct{}, batches), told: time.Now()}
+	if m.ids == nil && m.lanes == nil {
 		for _, n := range q.Stats().Envelopes {
 			w.p.Total += n
 		}
@@ -79,11 +81,14 @@ func verbs() []Verb { return []Verb{VerbRetry, VerbHold, VerbRelease, VerbDrop} 
 
 // work is an order that is being carried out.
 type work struct {
-	q      *Queue
-	o      Order
-	m      *matcher
-	crew   sync.WaitGroup
-	places chan struct{} // one for each row in hand
+	q       *Queue
+	o       Order
+	m       *matcher
+	crew    sync.WaitGroup
+	places  chan struct{} // one for each leased row in hand
+	writers chan struct{} // one for each batch in hand
+	batch   []struck
+	octets  int // of the batch's rows
 
 	mu   sync.Mutex
 	p    Progress
@@ -91,8 +96,15 @@ type work struct {
 	told time.Time
 }
 
-// run looks at all rows; those that match are acted on side by side, because each
-// waits for the disk. With a limit it is one by one, for a row may have moved on.
+// struck is a row that an order means.
+type struck struct {
+	row   *Row
+	entry *Entry
+}
+
+// run looks at all rows. Those that match are written in batches; one that is leased is
+// waited for beside them. With a limit a batch is done before the next row is looked at, for
+// some may have moved on.
 func (w *work) run(ctx context.Context) (Progress, error) {
 	err := w.q.each(ctx, w.m, func(r *Row, e *Entry) error {
 		if !w.o.Verb.fits(e.State) {
@@ -101,14 +113,23 @@ func (w *work) run(ctx context.Context) (Progress, error) {
 		w.count(func() { w.p.Matched++ })
 		switch {
 		case w.o.DryRun:
-		case w.m.Limit > 0:
-			w.one(ctx, r)
-		default:
+		case r.State == RowLeased || e.State == RowDamaged:
+			if w.m.Limit > 0 {
+				w.flush(ctx)
+			}
 			w.places <- struct{}{}
 			w.crew.Go(func() {
 				defer func() { <-w.places }()
 				w.one(ctx, r)
 			})
+			if w.m.Limit > 0 {
+				w.crew.Wait()
+			}
+		default:
+			w.batch = append(w.batch, struck{r, e})
+			if w.octets += len(r.Data); w.octets >= batchOctets || len(w.batch) >= w.room() {
+				w.flush(ctx)
+			}
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -121,6 +142,7 @@ func (w *work) run(ctx context.Context) (Progress, error) {
 		}
 		return w.err
 	})
+	w.flush(ctx)
 	w.crew.Wait()
 	if errors.Is(err, ErrStop) {
 		err = nil
@@ -131,13 +153,64 @@ func (w *work) run(ctx context.Context) (Progress, error) {
 	return w.p, err
 }
 
+// room is how many rows a batch may have.
+func (w *work) room() int {
+	if w.m.Limit == 0 {
+		return scanPage
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return min(scanPage, w.m.Limit-w.p.Done)
+}
+
+// flush has the batch written.
+func (w *work) flush(ctx context.Context) {
+	list := w.batch
+	if len(list) == 0 {
+		return
+	}
+	w.batch, w.octets = nil, 0
+	w.writers <- struct{}{}
+	w.crew.Go(func() {
+		defer func() { <-w.writers }()
+		w.many(ctx, list)
+	})
+	if w.m.Limit > 0 {
+		w.crew.Wait()
+	}
+}
+
+// many acts on rows that were not leased: on all in one step, or one by one when some of
+// them have moved.
+func (w *work) many(ctx context.Context, list []struck) {
+	if err := ctx.Err(); err != nil {
+		w.done(0, err)
+		return
+	}
+	rest, err := w.q.strikeAll(ctx, w.o.Verb, list)
+	w.done(len(list)-len(rest), err)
+	for _, s := range rest {
+		if err != nil || ctx.Err() != nil {
+			return
+		}
+		w.one(ctx, s.row)
+	}
+}
+
 // one acts on one row.
 func (w *work) one(ctx context.Context, r *Row) {
 	done, err := w.q.act(ctx, w.o.Verb, w.m, r)
+	n := 0
+	if done {
+		n = 1
+	}
+	w.done(n, err)
+}
+
+// done counts rows that were acted on, and keeps the first error.
+func (w *work) done(n int, err error) {
 	w.count(func() {
-		if done {
-			w.p.Done++
-		}
+		w.p.Done += n
 		if w.err == nil {
 			w.err = err
 		}
@@ -158,7 +231,7 @@ func (w *work) count(change func()) {
 // act does the verb to one row, however it moves meanwhile. It reports false when the
 // row is gone or the filter does not mean it any more.
 func (q *Queue) act(ctx context.Context, v Verb, m *matcher, r *Row) (bool, error) {
-	for range 100 {
+	for tries := range 1000 {
 		if r.State == RowLeased && r.Damage == nil {
 			done, wait := q.intend(v, r)
 			if done {
@@ -172,6 +245,12 @@ func (q *Queue) act(ctx context.Context, v Verb, m *matcher, r *Row) (bool, erro
 			}
 		} else if err := q.strike(ctx, v, r); !errors.Is(err, ErrStale) {
 			return err == nil, err
+		} else if tries > 0 { // somebody is writing it: that ends with a sync
+			select {
+			case <-ctx.Done():
+				return false, ctx.Err()
+			case <-time.After(time.Duration(min(tries, 20)) * time.Millisecond):
+			}
 		}
 		record, rows, err := q.store.Read(ctx, r.Message)
 		if errors.Is(err, ErrNotFound) {
@@ -221,4 +300,40 @@ func (q *Queue) strike(ctx context.Context, v Verb, r *Row) error {
 	t := trial{message: m, envelope: *e, verb: v, now: q.now().UTC()}
 	s := q.tuned.Load().settle(t)
 	return q.commit(ctx, r, &t, &s)
+}
+
+// strikeAll does the verb to rows that are not leased, all in one step. It returns those that
+// it left alone: all when one has moved, and those that bring a notice.
+func (q *Queue) strikeAll(ctx context.Context, v Verb, list []struck) (rest []struck, err error) {
+	o, now := q.tuned.Load(), q.now().UTC()
+	change := &Change{}
+	type done struct {
+		m *Message
+		s settlement
+	}
+	var all []done
+	for _, x := range list {
+		s := o.settle(trial{message: &x.entry.Message, envelope: x.entry.Envelope, verb: v, now: now})
+		if len(s.notices) > 0 {
+			rest = append(rest, x)
+			continue
+		}
+		if err := q.write(change, x.row, &s, nil); err != nil {
+			return list, err
+		}
+		all = append(all, done{&x.entry.Message, s})
+	}
+	if len(all) == 0 {
+		return rest, nil
+	}
+	if err := q.store.Commit(ctx, change); err != nil {
+		if errors.Is(err, ErrStale) {
+			err = nil
+		}
+		return list, err
+	}
+	for i := range all {
+		q.settled(all[i].m, &all[i].s)
+	}
+	return rest, nil
 }

@@ -85,6 +85,7 @@ type Queue struct {
 	halting  sync.Mutex                // who changes halt and its cell
 	parking  sync.RWMutex              // held for reading from a look at halt to the commit that follows from it
 	haltNews chan struct{}             // capacity 1: keepSuspensions shall look again
+	together together                  // what is put aside
 }
 
 // New returns a queue over a store that it does not own. It reads which destinations are
@@ -98,7 +99,7 @@ func New(o Options) (*Queue, error) {
 	}
 	q := &Queue{
 		o: o, store: o.Store, log: o.Logger, wake: make(chan struct{}, 1), flying: make(map[rowKey]*flight),
-		hot: newHot(), haltNews: make(chan struct{}, 1),
+		hot: newHot(), haltNews: make(chan struct{}, 1), together: together{store: o.Store},
 	}
 	q.tuned.Store(&o)
 	return q, q.loadSuspensions(context.Background())
@@ -174,7 +175,9 @@ func (q *Queue) accepted(m *Message, recipients int) {
 	if q.o.Observer != nil {
 		q.o.Observer.Accepted(m, recipients)
 	}
-	q.log.Debug("accepted", "msg", m.ID, "size", m.Size, "recipients", recipients)
+	if q.log.Enabled(context.Background(), slog.LevelDebug) { // what nobody reads is not gathered
+		q.log.Debug("accepted", "msg", m.ID, "size", m.Size, "recipients", recipients)
+	}
 }
 
 // rouse has Run look again.

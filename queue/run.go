@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
 	"time"
@@ -208,11 +209,14 @@ func (q *Queue) deliver(ctx context.Context, c Courier, l *Lease) (rep *Report) 
 // land settles and commits. An error of the store is waited out for a while; then
 // the lease runs out and the envelope is tried again.
 func (q *Queue) land(ctx context.Context, r *Row, t trial) {
+	s := q.tuned.Load().settle(t)
+	err := q.commit(ctx, r, &t, &s)
+	if err == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, commitRetry)
 	defer cancel()
-	s := q.tuned.Load().settle(t)
 	for wait := 100 * time.Millisecond; ; wait *= 2 {
-		err := q.commit(ctx, r, &t, &s)
 		switch {
 		case err == nil:
 			return
@@ -226,38 +230,22 @@ func (q *Queue) land(ctx context.Context, r *Row, t trial) {
 			return
 		case <-time.After(wait):
 		}
+		err = q.commit(ctx, r, &t, &s)
 	}
 }
 
 // commit writes a settlement with its notices and journal entry in one step and
 // tells the observers. A terminal state, its entry and its notice cannot be apart.
 func (q *Queue) commit(ctx context.Context, r *Row, t *trial, s *settlement) error {
-	change := &Change{}
-	q.hot.drop(rowKey{r.Message, r.Number}) // before it can be claimed as it will be
-	if s.done {
-		change.Remove = []Row{{Message: r.Message, Number: r.Number, Lane: string(s.envelope.Lane), Group: r.Group, Fence: r.Fence}}
-	} else {
-		next, err := row(&s.envelope, s.due, r.Number)
-		if err != nil {
-			return err
-		}
-		next.Group, next.Fence, next.Rest = r.Group, r.Fence, s.rest
-		change.Update = []Row{next}
+	change, notices := &Change{}, q.compose(ctx, s)
+	if err := q.write(change, r, s, notices); err != nil {
+		return err
 	}
-	notices := q.compose(ctx, s)
-	entry := s.entry
-	for _, n := range notices {
-		change.Insert = append(change.Insert, n.in)
-		entry.Notices = append(entry.Notices, n.kind)
+	put := q.store.Commit
+	if s.quiet() {
+		put = q.together.commit
 	}
-	if !s.quiet() {
-		line, err := marshalEntry(&entry)
-		if err != nil {
-			return err
-		}
-		change.Entries = [][]byte{line}
-	}
-	if err := q.store.Commit(ctx, change); err != nil {
+	if err := put(ctx, change); err != nil {
 		for _, n := range notices {
 			q.hot.abandon(n.message.ID)
 		}
@@ -270,6 +258,35 @@ func (q *Queue) commit(ctx context.Context, r *Row, t *trial, s *settlement) err
 			q.o.Observer.Noticed(n.kind)
 		}
 	}
+	return nil
+}
+
+// write adds a settlement with its notices to a change.
+func (q *Queue) write(change *Change, r *Row, s *settlement, notices []composed) error {
+	q.hot.drop(rowKey{r.Message, r.Number}) // before it can be claimed as it will be
+	if s.done {
+		change.Remove = append(change.Remove, Row{Message: r.Message, Number: r.Number, Lane: string(s.envelope.Lane), Group: r.Group, Fence: r.Fence})
+	} else {
+		next, err := row(&s.envelope, s.due, r.Number)
+		if err != nil {
+			return err
+		}
+		next.Group, next.Fence, next.Rest = r.Group, r.Fence, s.rest
+		change.Update = append(change.Update, next)
+	}
+	entry := s.entry
+	for _, n := range notices {
+		change.Insert = append(change.Insert, n.in)
+		entry.Notices = append(entry.Notices, n.kind)
+	}
+	if s.quiet() {
+		return nil
+	}
+	line, err := marshalEntry(&entry)
+	if err != nil {
+		return err
+	}
+	change.Entries, change.Subjects = append(change.Entries, line), append(change.Subjects, r.Message)
 	return nil
 }
 
@@ -288,8 +305,10 @@ func (q *Queue) settled(m *Message, s *settlement) {
 	if q.o.Observer != nil && len(s.changed) > 0 {
 		q.o.Observer.Settled(m, &s.envelope, s.changed)
 	}
-	q.log.Debug("settled", "msg", m.ID, "env", s.envelope.ID, "domain", s.envelope.Lane,
-		"tries", s.envelope.Tries, "done", s.done, "due", s.due)
+	if q.log.Enabled(context.Background(), slog.LevelDebug) { // what nobody reads is not gathered
+		q.log.Debug("settled", "msg", m.ID, "env", s.envelope.ID, "domain", s.envelope.Lane,
+			"tries", s.envelope.Tries, "done", s.done, "due", s.due)
+	}
 }
 
 // composed is a notice on its way into a commit.

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -50,6 +51,35 @@ func TestHeap(t *testing.T) {
 				t.Fatalf("item %+v is not in its place, or below the top %+v", i, top)
 			}
 		}
+	}
+}
+
+// A slab that was emptied keeps a page for what comes next, and no more; numbers that are
+// given again are of zero items.
+func TestSlabEmptied(t *testing.T) {
+	var s slab[packedID]
+	fill := func(n int) {
+		for range n {
+			i := s.add()
+			if *s.at(i) != (packedID{}) {
+				t.Fatalf("item %d is not new: %v", i, *s.at(i))
+			}
+			s.at(i).lo = 1
+		}
+		if s.len() != n {
+			t.Fatalf("%d items, want %d", s.len(), n)
+		}
+		for i := range n {
+			s.drop(uint32(i))
+		}
+	}
+	fill(3*slabPage + 1)
+	if len(s.pages) != 1 || s.len() != 0 || cap(s.free) > slabPage {
+		t.Errorf("emptied, it holds %d pages and room for %d numbers", len(s.pages), cap(s.free))
+	}
+	fill(2)
+	if n := testing.AllocsPerRun(100, func() { fill(2) }); n != 0 {
+		t.Errorf("two items that come and go take %v allocations", n)
 	}
 }
 
@@ -241,4 +271,98 @@ func BenchmarkScheduleMillion(b *testing.B) {
 	}
 	b.ReportMetric(float64(after.HeapInuse-before.HeapInuse)/waiting, "B/row")
 	runtime.KeepAlive(s)
+}
+
+// In finds the rows of some lanes among others, also those whose slot was another's before.
+func TestScheduleIn(t *testing.T) {
+	t.Parallel()
+	s := NewSchedule()
+	var all []Booking
+	for i := range 3 * sweepStep / 2 {
+		all = append(all, Booking{Row: Row{Message: NewID(time.UnixMilli(int64(i))), Number: i % 3, Lane: fmt.Sprint(i % 5), Due: time.Unix(1, 0), State: RowWaiting}})
+	}
+	s.Add(all...)
+	for range 2 { // every second one goes, and a few come
+		c := &Change{}
+		for i := 0; i < len(all); i += 2 {
+			c.Remove = append(c.Remove, all[i].Row)
+		}
+		p, err := s.Prepare(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Apply(c, p)
+		left := all[:0]
+		for i := range all {
+			if i%2 == 1 {
+				left = append(left, all[i])
+			}
+		}
+		all = left
+		for i := range 100 {
+			b := Booking{Row: Row{Message: NewID(time.UnixMilli(int64(1e9 + i))), Lane: "3", Due: time.Unix(1, 0), State: RowWaiting}}
+			s.Add(b)
+			all = append(all, b)
+		}
+	}
+	// A row that is leased, and the ID that looks like an empty slot.
+	s.Add(Booking{Row: Row{Message: "00000000000000000000000000", Lane: "1", Due: time.Unix(0, 1), State: RowWaiting}})
+	if rows, _ := s.Claim(ClaimQuery{Now: time.Unix(9, 0), Until: time.Unix(99, 0), Limit: 500}); len(rows) != 500 {
+		t.Fatal(len(rows))
+	}
+	want := []Place{{Message: "00000000000000000000000000"}}
+	for _, b := range all {
+		if b.Row.Lane == "1" || b.Row.Lane == "3" {
+			want = append(want, Place{b.Row.Message, b.Row.Number})
+		}
+	}
+	slices.SortFunc(want, func(a, b Place) int { return cmp.Or(cmp.Compare(a.Message, b.Message), a.Number-b.Number) })
+	for _, limit := range []int{1 << 20, 1000, 17} {
+		var got []Place
+		for after := (Place{}); len(got) < len(want); {
+			page := s.In([]string{"3", "1", "9"}, after, limit)
+			if len(page) == 0 || len(page) > limit {
+				t.Fatalf("a page of %d", len(page))
+			}
+			got, after = append(got, page...), page[len(page)-1]
+			if limit == 17 && len(got) > 170 {
+				want = want[:len(got)]
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("by %d: %d places, want %d", limit, len(got), len(want))
+		}
+	}
+	if len(s.In([]string{"9"}, Place{}, 10)) > 0 || len(s.In([]string{"1"}, Place{Message: "x"}, 10)) > 0 {
+		t.Error("a lane that is not there, or a place that is none, has rows")
+	}
+}
+
+// The lanes in which something waits for an ended suspension are known while the list of ended
+// ones is; a list from before there was one, one with a pattern and one that is long say nothing.
+func TestEndedLanes(t *testing.T) {
+	t.Parallel()
+	s := &suspended{}
+	s.end("a.example")
+	s.end("b.example")
+	s.end("a.example")
+	if got := s.lanes(); !s.Stale || !slices.Equal(got, []string{"a.example", "b.example"}) {
+		t.Errorf("lanes %q", got)
+	}
+	for _, target := range []string{Everything, ".example"} {
+		o := s.emptied()
+		if o.end(target); !o.Stale || o.lanes() != nil {
+			t.Errorf("with %s: %q", target, o.lanes())
+		}
+	}
+	old := &suspended{Stale: true}
+	if old.end("a.example"); old.lanes() != nil {
+		t.Errorf("after an unknown one: %q", old.lanes())
+	}
+	for i := range maxEnded {
+		s.end(fmt.Sprint(i, ".example"))
+	}
+	if s.end("c.example"); s.lanes() != nil || !s.Stale {
+		t.Errorf("of too many: %q", s.lanes())
+	}
 }

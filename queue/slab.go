@@ -27,12 +27,20 @@ func (s *slab[T]) add() uint32 {
 	return s.next - 1
 }
 
-// drop gives a number back. With the last one all memory goes.
+// drop gives a number back. With the last one all memory goes but for one page: a relay
+// with a message now and then would make and clear new pages for each.
 func (s *slab[T]) drop(n uint32) {
 	var zero T
 	*s.at(n) = zero
-	if s.free = append(s.free, n); len(s.free) == int(s.next) {
-		*s = slab[T]{}
+	if s.free = append(s.free, n); len(s.free) < int(s.next) {
+		return
+	}
+	s.next = 0
+	if s.free = s.free[:0]; cap(s.free) > slabPage {
+		s.free = nil
+	}
+	if len(s.pages) > 1 {
+		s.pages = []*[slabPage]T{s.pages[0]}
 	}
 }
 

@@ -131,6 +131,9 @@ type Change struct {
 	Insert []*Insertion
 	// Entries are appended to the journal.
 	Entries [][]byte
+	// Subjects are the messages that the Entries are about, one for each. nil: all are about
+	// the message of the first row. A store that destroys keys must know whose they are.
+	Subjects []ID
 }
 
 // ItemKind is what a Scan is over.
@@ -148,6 +151,9 @@ type ScanQuery struct {
 	Kind  ItemKind
 	After string // Item.Pos of the last item seen; "" from the start
 	Limit int
+	// Lanes, for ScanRows: only rows of these lanes are wanted. A hint: others may come, too.
+	// nil: all are wanted.
+	Lanes []string
 }
 
 // Item is one thing that a Scan found.

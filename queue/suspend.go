@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,12 +31,42 @@ const suspendCell = "suspend/list"
 // maxSuspensions bounds how many there are at once.
 const maxSuspensions = 1000
 
+// maxEnded bounds the list of ended ones.
+const maxEnded = 100
+
 // suspended is the suspensions at one moment, as the cell has them. It never changes.
 type suspended struct {
 	List []Suspension `json:"list"`
 	// Stale: some were ended or shortened, and envelopes may still wait for what was their end.
 	Stale bool `json:"stale,omitempty"`
+	// Ended are the targets of those. None, and Stale: not known, any may be.
+	Ended []string `json:"ended,omitempty"`
 	by    map[string]*Suspension
+}
+
+// end notes that the suspension of a target was ended or shortened.
+func (s *suspended) end(target string) {
+	if s.Stale && s.Ended == nil || slices.Contains(s.Ended, target) {
+		s.Stale = true
+		return
+	}
+	s.Stale = true
+	if s.Ended = append(s.Ended, target); len(s.Ended) > maxEnded {
+		s.Ended = nil // any
+	}
+}
+
+// emptied is the same without the list.
+func (s *suspended) emptied() *suspended {
+	return &suspended{Stale: s.Stale, Ended: slices.Clone(s.Ended)}
+}
+
+// lanes are those in which envelopes may wait for what has ended; nil: all.
+func (s *suspended) lanes() []string {
+	if slices.ContainsFunc(s.Ended, func(t string) bool { return t == Everything || t[0] == '.' }) {
+		return nil
+	}
+	return s.Ended
 }
 
 func (s *suspended) index() *suspended {
@@ -132,13 +161,14 @@ func (q *Queue) Suspend(ctx context.Context, s Suspension) (Suspension, error) {
 	s.Until = s.Until.UTC()
 	q.halting.Lock()
 	defer q.halting.Unlock()
-	next := &suspended{Stale: q.halt.Load().Stale, List: []Suspension{s}}
+	next := q.halt.Load().emptied()
+	next.List = []Suspension{s}
 	for _, old := range q.halt.Load().List {
 		switch {
 		case old.Target != s.Target:
 			next.List = append(next.List, old)
 		case old.outlasts(&s):
-			next.Stale = true
+			next.end(s.Target)
 		}
 	}
 	if len(next.List) > maxSuspensions {
@@ -174,11 +204,12 @@ func (q *Queue) Resume(ctx context.Context, target, by string) ([]Suspension, er
 	q.halting.Lock()
 	defer q.halting.Unlock()
 	now := q.now()
-	next := &suspended{Stale: true}
+	next := q.halt.Load().emptied()
 	var ended []Suspension
 	for _, s := range q.halt.Load().List {
 		if (target == Everything || s.Target == target) && s.holds(now) {
 			ended = append(ended, s)
+			next.end(s.Target)
 		} else {
 			next.List = append(next.List, s)
 		}
@@ -262,181 +293,4 @@ func (o *Options) parkedUntil(s *Suspension, m *Message, e *Envelope) time.Time 
 		due = earlier(due, m.AcceptedAt.Add(o.WarnAfter))
 	}
 	return due
-}
-
-// Bounds of the keeper.
-const (
-	keepRetry  = 10 * time.Second
-	sweepEvery = time.Hour   // while everything is suspended; sooner when something expires
-	sweepPause = time.Minute // at least
-)
-
-// keepSuspensions ends suspensions in time, and frees what waited for the ended ones.
-func (q *Queue) keepSuspensions(ctx context.Context) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		wait, err := q.tend(ctx)
-		if err != nil && ctx.Err() == nil {
-			q.log.Error("queue: suspensions", "err", err)
-			wait = keepRetry
-		}
-		if timer.Stop(); wait > 0 {
-			timer.Reset(wait)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-q.haltNews:
-		case <-timer.C:
-		}
-	}
-}
-
-// tend does what is to be done about suspensions now, and says when to come again; 0:
-// there is nothing to wait for.
-func (q *Queue) tend(ctx context.Context) (wait time.Duration, err error) {
-	if err := q.endSuspensions(ctx); err != nil {
-		return 0, err
-	}
-	s := q.halt.Load()
-	if s.Stale {
-		if err := q.unpark(ctx, s); err != nil {
-			return 0, err
-		}
-	}
-	next := time.Time{}
-	if s.all(q.now()) != nil {
-		if next, err = q.expireAll(ctx); err != nil {
-			return 0, err
-		}
-		now := q.now()
-		if next = earlier(next, now.Add(sweepEvery)); next.Before(now.Add(sweepPause)) {
-			next = now.Add(sweepPause)
-		}
-	}
-	for i := range s.List {
-		if t := s.List[i].Until; !t.IsZero() && (next.IsZero() || t.Before(next)) {
-			next = t
-		}
-	}
-	if next.IsZero() {
-		return 0, nil
-	}
-	// The clock may be set: a minute is the most that is believed.
-	return min(max(next.Sub(q.now()), time.Millisecond), clockStep), nil
-}
-
-// endSuspensions takes those out whose time is over. What waited for them is due by now.
-func (q *Queue) endSuspensions(ctx context.Context) error {
-	q.halting.Lock()
-	defer q.halting.Unlock()
-	now, old := q.now(), q.halt.Load()
-	next := &suspended{Stale: old.Stale}
-	for _, s := range old.List {
-		if s.holds(now) {
-			next.List = append(next.List, s)
-			continue
-		}
-		if err := q.Note(ctx, OperatorAction{Verb: "resume", By: "time", Target: s.Target, Reason: s.Reason}); err != nil {
-			return err
-		}
-		q.log.Info("queue: deliveries are resumed", "domain", s.Target, "by", "time")
-	}
-	if len(next.List) == len(old.List) {
-		return nil
-	}
-	return q.setSuspensions(ctx, next)
-}
-
-// unpark makes what waits for a suspension that is no more due when it would have been.
-func (q *Queue) unpark(ctx context.Context, s *suspended) error {
-	o := q.tuned.Load()
-	for pos := ""; ; {
-		var page []Row
-		n := 0
-		err := q.store.Scan(ctx, ScanQuery{Kind: ScanRows, After: pos, Limit: scanPage}, func(it Item) error {
-			n++
-			pos = it.Pos
-			if it.Row.State != RowWaiting || it.Row.Damage != nil {
-				return ctx.Err()
-			}
-			m, e, err := decode(&it.Row)
-			if err != nil || e.Suspended.IsZero() {
-				return ctx.Err() // one that cannot be read is found when it is due
-			}
-			due := e.Suspended
-			if over := s.over(e.Lane, q.now()); over != nil {
-				due = o.parkedUntil(over, m, e)
-			} else {
-				e.Suspended = time.Time{}
-			}
-			if !due.Before(it.Row.Due) {
-				return ctx.Err()
-			}
-			e.Due = due
-			next, err := row(e, due, it.Row.Number)
-			next.Group, next.Fence = it.Row.Group, it.Row.Fence
-			page = append(page, next)
-			return errors.Join(err, ctx.Err())
-		})
-		if err != nil {
-			return err
-		}
-		if err := q.rewrite(ctx, page); err != nil {
-			return err
-		}
-		if n < scanPage {
-			break
-		}
-	}
-	q.halting.Lock()
-	defer q.halting.Unlock()
-	if q.halt.Load() != s {
-		return nil // there is more to do, and somebody has said so
-	}
-	return q.setSuspensions(ctx, &suspended{List: slices.Clone(s.List)})
-}
-
-// rewrite commits rows at once, or one by one when some have moved: those are in
-// other hands.
-func (q *Queue) rewrite(ctx context.Context, rows []Row) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	err := q.store.Commit(ctx, &Change{Update: rows})
-	for i := range rows {
-		if !errors.Is(err, ErrStale) || len(rows) == 1 {
-			break
-		}
-		if e := q.store.Commit(ctx, &Change{Update: rows[i : i+1]}); e != nil && !errors.Is(e, ErrStale) {
-			return e
-		}
-	}
-	q.rouse()
-	if errors.Is(err, ErrStale) {
-		return nil
-	}
-	return err
-}
-
-// expireAll gives up what is over while everything is suspended, when nothing is claimed.
-// It returns when the next envelope will be over, of those that are there.
-func (q *Queue) expireAll(ctx context.Context) (next time.Time, err error) {
-	o, now := q.tuned.Load(), q.now()
-	next = now.Add(sweepEvery)
-	err = q.each(ctx, &matcher{now: now}, func(r *Row, e *Entry) error {
-		if e.State != RowWaiting && e.State != RowHeld {
-			return nil
-		}
-		if end := o.deadline(&e.Message); now.Before(end) {
-			next = earlier(next, end)
-			return nil
-		}
-		if err := q.strike(ctx, "", r); !errors.Is(err, ErrStale) {
-			return err
-		}
-		return nil
-	})
-	return next, err
 }

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"slices"
 	"time"
@@ -334,7 +333,7 @@ func record(o queue.Outcome) AttemptOutcome {
 }
 
 func (t *trip) journal() []byte {
-	b, err := json.Marshal(&t.attempt)
+	b, err := t.attempt.appendJSON(make([]byte, 0, attemptSize))
 	if err != nil {
 		// The types marshal by construction; a journal entry must not stop mail.
 		t.c.o.Logger.Error("attempt cannot be recorded", "msg", t.attempt.Message, "error", err)

@@ -15,6 +15,8 @@ import (
 	"github.com/sealpost/sealpost/config"
 	"github.com/sealpost/sealpost/policy"
 	"github.com/sealpost/sealpost/queue"
+	"github.com/sealpost/sealpost/queue/pebblestore"
+	"github.com/sealpost/sealpost/queue/seal"
 	"github.com/sealpost/sealpost/relay/httpapi"
 )
 
@@ -108,17 +110,30 @@ func (c *auditCmd) each(ctx context.Context, f queue.AuditFilter, fn func(queue.
 	return err
 }
 
-// auditAlone reads the journal where no relay runs.
+// auditAlone reads the journal where no relay runs. Nothing is written: not in the data
+// directory and not among the keys.
 func auditAlone(ctx context.Context, cfg *config.Config, f queue.AuditFilter, fn func(queue.AuditLine) error) (err error) {
 	if _, err := os.Stat(cfg.QueueDir()); err != nil {
 		return fmt.Errorf("no relay runs, and there is no queue: %w: give the relay's --config", err)
 	}
-	v, err := openVault(cfg, vaultOptions{})
+	disk, err := pebblestore.Inspect(pebblestore.Options{Dir: cfg.QueueDir()})
 	if err != nil {
-		return err
+		return &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
 	}
-	defer func() { err = errors.Join(err, v.close()) }()
-	return queue.Audit(ctx, v.store, f, fn)
+	defer func() { err = errors.Join(err, disk.Close()) }()
+	mark, err := seal.RingOf(ctx, disk)
+	switch {
+	case err != nil:
+		return &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
+	case mark != "" && !cfg.Queue.Encryption.Enabled:
+		return sealedButPlain(cfg, mark)
+	}
+	look, err := seal.LookAt(ctx, disk, ringOptions(cfg, mark, seams{}), seal.Options{RefusePlain: cfg.Queue.Encryption.RefusePlain})
+	if err != nil {
+		return &exitError{exitStorage, fmt.Errorf("sealpost: the keys cannot be used: %w", err)}
+	}
+	defer func() { err = errors.Join(err, look.Close()) }()
+	return queue.Audit(ctx, look, f, fn)
 }
 
 type auditListCmd struct {

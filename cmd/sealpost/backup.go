@@ -60,7 +60,7 @@ func backupAlone(ctx context.Context, cfg *config.Config, s streams, dir string)
 	if _, err := os.Stat(cfg.QueueDir()); err != nil {
 		return b, fmt.Errorf("there is no queue: %w", err)
 	}
-	store, err := pebblestore.Open(pebblestore.Options{Dir: cfg.QueueDir(), Logger: newLog(s.err).Logger})
+	store, err := pebblestore.Open(pebblestore.Options{Dir: cfg.QueueDir(), KeyDir: cfg.KeyDir(), Guest: true, Logger: newLog(s.err).Logger})
 	if err != nil {
 		return b, &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
 	}
@@ -127,6 +127,9 @@ func (c *queueRestoreCmd) Run(ctx context.Context, s streams, parent *queueCmd) 
 
 // putInPlace makes a backup the queue. It returns where one that was there is now.
 func (c *queueRestoreCmd) putInPlace(ctx context.Context, dir string) (aside string, err error) {
+	if _, err := pebblestore.ReadManifest(c.Dir); err != nil {
+		return "", err
+	}
 	list, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err

@@ -31,7 +31,7 @@ type census struct {
 // lookThrough opens a queue, with its keys when they are there, and reads it through. It
 // destroys no keys: those of what is not in a restored queue may be another's.
 func lookThrough(ctx context.Context, cfg *config.Config, log *slog.Logger) (*census, error) {
-	disk, err := pebblestore.Open(pebblestore.Options{Dir: cfg.QueueDir(), Logger: log})
+	disk, err := pebblestore.Open(pebblestore.Options{Dir: cfg.QueueDir(), KeyDir: cfg.KeyDir(), Guest: true, Logger: log})
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,6 @@ func mixedHosts(t *testing.T) []exchanger {
 // every message that was answered with 250 arrives, or a notice of it does; only what was in
 // flight at a kill may arrive twice; and the journal has one end for each recipient.
 func TestKillUnderLoad(t *testing.T) {
-	const sessions = 50
 	kills := 10
 	if v := os.Getenv(killsVariable); v != "" {
 		var err error
@@ -51,34 +50,9 @@ func TestKillUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	hosts := mixedHosts(t)
-	n, err := openInternet(t.Context(), hosts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer n.close()
-	dir, err := os.MkdirTemp("", "sealpost")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	submission := loopbackPort(0, true)
-	text, err := n.configure(dir, submission, loopbackPort(0, true), "[retry]\nschedule = [\"100ms\"]\n[server.log]\nlevel = \"error\"\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	conf := filepath.Join(dir, "sealpost.toml")
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-
-	l := &load{addr: submission, accepted: map[string]bool{}, domains: []string{"load.example", "other.example", "grey.example", "none.example"}}
-	ctx, stop := context.WithCancel(t.Context())
+	n, conf, l := mixedLoad(t)
+	stop := l.begin(t, sessions)
 	defer stop()
-	var crew sync.WaitGroup
-	for i := range sessions {
-		crew.Go(func() { l.session(ctx, i) })
-	}
 	child := startChild(t, conf)
 	for i := range kills {
 		l.await(t, l.count()+50+rand.IntN(200))
@@ -88,7 +62,6 @@ func TestKillUnderLoad(t *testing.T) {
 	}
 	l.await(t, l.count()+100)
 	stop()
-	crew.Wait()
 	arrived := awaitAll(t, n, l)
 	twice := 0
 	for _, times := range arrived {
@@ -97,7 +70,7 @@ func TestKillUnderLoad(t *testing.T) {
 		}
 	}
 	// In flight are at most 20 connections to each host at each kill.
-	if limit := kills * 20 * len(hosts); twice > limit {
+	if limit := kills * 20 * len(n.farm.Hosts); twice > limit {
 		t.Errorf("%d messages arrived more than once, at most %d were in flight at the kills", twice, limit)
 	}
 	if err := child.Process.Signal(syscall.SIGTERM); err != nil {
@@ -111,6 +84,44 @@ func TestKillUnderLoad(t *testing.T) {
 	if tally.Accepted < l.count() || tally.Open > 0 || tally.Again > 0 || tally.Unheard > 0 || tally.Notices != tally.NoticesTaken {
 		t.Errorf("the journal does not agree: %+v", *tally)
 	}
+}
+
+// mixedLoad is an internet of mixedHosts, the configuration of a relay in it, and a load for that.
+func mixedLoad(t *testing.T) (*internet, string, *load) {
+	t.Helper()
+	n, err := openInternet(t.Context(), mixedHosts(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.close() })
+	dir, err := os.MkdirTemp("", "sealpost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	submission := loopbackPort(0, true)
+	text, err := n.configure(dir, submission, loopbackPort(0, true), "[retry]\nschedule = [\"100ms\"]\n[server.log]\nlevel = \"error\"\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := filepath.Join(dir, "sealpost.toml")
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return n, conf, &load{addr: submission, accepted: map[string]bool{}, domains: []string{"load.example", "other.example", "grey.example", "none.example"}}
+}
+
+// sessions are how many submit at once.
+const sessions = 50
+
+// begin lets the sessions submit until they are stopped.
+func (l *load) begin(t *testing.T, sessions int) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var crew sync.WaitGroup
+	for i := range sessions {
+		crew.Go(func() { l.session(ctx, i) })
+	}
+	return func() { cancel(); crew.Wait() }
 }
 
 // tally is what a journal tells.

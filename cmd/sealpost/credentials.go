@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -23,24 +22,15 @@ func credentialsFile(cfg *config.Config) string {
 	return filepath.Join(cfg.Server.DataDir, "credentials.toml")
 }
 
-// ownCredentials reads the file of `sealpost user`; none is an empty list.
-func ownCredentials(cfg *config.Config) ([]config.Credential, error) {
-	path := credentialsFile(cfg)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	c, err := config.Load(path, nil)
+// credentials joins those of the configuration with those of `sealpost user`. warn is told
+// of damage that can be lived with.
+func credentials(cfg *config.Config, warn func(problem string)) ([]submission.Credential, error) {
+	own, doubt, err := ownCredentials(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return c.Credentials, nil
-}
-
-// credentials joins those of the configuration with those of `sealpost user`.
-func credentials(cfg *config.Config) ([]submission.Credential, error) {
-	own, err := ownCredentials(cfg)
-	if err != nil {
-		return nil, err
+	if doubt != "" {
+		warn(doubt)
 	}
 	var list []submission.Credential
 	from := map[string]bool{}
@@ -83,12 +73,14 @@ func (h *house) watchCredentials(ctx context.Context) {
 }
 
 func (h *house) applyCredentials(cfg *config.Config) error {
-	list, err := credentials(cfg)
+	list, err := credentials(cfg, h.warnOfCredentials)
 	if err != nil {
 		return err
 	}
 	return h.dock.SetCredentials(list)
 }
+
+func (h *house) warnOfCredentials(problem string) { h.log.Error("credentials", "problem", problem) }
 
 // stamp tells two states of a file apart; "" when there is none.
 func stamp(path string) string {
@@ -111,7 +103,7 @@ type storedCredential struct {
 
 // writeCredentials replaces the file in one step: a reader sees the old one or the
 // new one, and after a crash one of them is there.
-func writeCredentials(cfg *config.Config, list []config.Credential) (err error) {
+func writeCredentials(cfg *config.Config, list []config.Credential) error {
 	var file struct {
 		Credential []storedCredential `toml:"credential"`
 	}
@@ -129,8 +121,18 @@ func writeCredentials(cfg *config.Config, list []config.Credential) (err error) 
 	if err := os.MkdirAll(cfg.Server.DataDir, 0o700); err != nil {
 		return err
 	}
-	path := credentialsFile(cfg)
-	tmp, err := os.CreateTemp(cfg.Server.DataDir, ".credentials-*") // mode 0600
+	whole := sealText("# Written by `sealpost user`; a running relay notices changes by itself.\n\n" + string(text))
+	for _, path := range []string{credentialsFile(cfg), credentialsCopy(cfg)} {
+		if err := replaceFile(cfg.Server.DataDir, path, whole); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replaceFile replaces a file of a directory, for good when it returns.
+func replaceFile(in, path, text string) (err error) {
+	tmp, err := os.CreateTemp(in, ".credentials-*") // mode 0600
 	if err != nil {
 		return err
 	}
@@ -139,15 +141,14 @@ func writeCredentials(cfg *config.Config, list []config.Credential) (err error) 
 			_ = os.Remove(tmp.Name())
 		}
 	}()
-	header := "# Written by `sealpost user`; a running relay notices changes by itself.\n\n"
-	_, err = tmp.WriteString(header + string(text))
-	if err = errors.Join(err, keepOwner(tmp, cfg.Server.DataDir), tmp.Sync(), tmp.Close()); err != nil {
+	_, err = tmp.WriteString(text)
+	if err = errors.Join(err, keepOwner(tmp, in), tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
 	if err = os.Rename(tmp.Name(), path); err != nil {
 		return err
 	}
-	dir, err := os.Open(cfg.Server.DataDir)
+	dir, err := os.Open(in)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func account(cfg *config.Config, q *relay.Inquiry) error {
 	if q.Credential == "" {
 		return nil
 	}
-	own, err := ownCredentials(cfg)
+	own, _, err := ownCredentials(cfg)
 	if err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func openHouse(cfg *config.Config, s seams) (h *house, err error) {
 		return nil, err
 	}
 	h.space = newSpace(cfg)
-	h.space.spent, h.space.makeRoom = h.disk.Full, h.disk.MakeRoom
+	h.space.spent, h.space.makeRoom, h.space.log = h.disk.Full, h.disk.MakeRoom, s.log
 	if err = h.openDelivery(cfg, s); err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func (h *house) openDelivery(cfg *config.Config, s seams) (err error) {
 func (h *house) openIntake(cfg *config.Config) error {
 	o := submissionOptions(cfg)
 	o.Logger, o.Observer, o.Gate = h.log, h.metrics.Submission(), h.space.gate
-	creds, err := credentials(cfg)
+	creds, err := credentials(cfg, h.warnOfCredentials)
 	if err != nil {
 		return err
 	}

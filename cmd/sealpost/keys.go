@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"text/tabwriter"
 	"time"
 
 	"github.com/sealpost/sealpost/config"
+	"github.com/sealpost/sealpost/queue"
 	"github.com/sealpost/sealpost/queue/seal"
 	"github.com/sealpost/sealpost/relay/httpapi"
 )
@@ -111,7 +113,7 @@ func (c *keysRotateCmd) Run(ctx context.Context, s streams, parent *keysCmd) err
 	}
 	made, err := httpapi.NewClient(adminSocket(cfg)).RotateKeys(ctx)
 	if errors.Is(err, httpapi.ErrNotRunning) {
-		made, err = rotateAlone(cfg)
+		made, err = rotateAlone(ctx, cfg, s)
 	}
 	switch {
 	case err != nil:
@@ -123,8 +125,26 @@ func (c *keysRotateCmd) Run(ctx context.Context, s streams, parent *keysCmd) err
 	return err
 }
 
-// rotateAlone rotates where no relay runs. The lock on the directory says that none does.
-func rotateAlone(cfg *config.Config) (key httpapi.Key, err error) {
+// rotateAlone rotates where no relay runs, and notes it in the journal. The locks on store and
+// keys say that none does.
+func rotateAlone(ctx context.Context, cfg *config.Config, log streams) (key httpapi.Key, err error) {
+	if _, err := os.Stat(cfg.QueueDir()); errors.Is(err, fs.ErrNotExist) || !cfg.Queue.Encryption.Enabled {
+		return rotateUnnoted(cfg) // keys that no queue is known of
+	}
+	v, err := openVault(cfg, vaultOptions{seams: seams{log: newLog(log.err).Logger}})
+	if err != nil {
+		return key, err
+	}
+	defer func() { err = errors.Join(err, v.close()) }()
+	q, err := queue.New(queue.Options{Store: v.store})
+	if err != nil {
+		return key, err
+	}
+	key, err = v.keys().Rotate()
+	return key, errors.Join(err, q.Note(context.WithoutCancel(ctx), httpapi.RotationNote(standIn(), key, err)))
+}
+
+func rotateUnnoted(cfg *config.Config) (key httpapi.Key, err error) {
 	ring, err := seal.OpenRing(ringOptions(cfg, "", seams{}))
 	if err != nil {
 		return key, err

@@ -52,7 +52,7 @@ func TestReloadOfLimits(t *testing.T) {
 		t.Errorf("%+v is in force, want %+v", kept.Delivery, next.Delivery)
 	}
 	l := throttleLimits(&next.Delivery)
-	if l.Connections != 3 || l.Messages != 4 || l.Rate != 5 || len(l.Providers) != 1 || l.Providers[0].Connections != 30 || retryOptions(&next).PerLane != 30 {
+	if l.Connections != 3 || l.Messages != 4 || l.Rate != 5 || len(l.Providers) != 1 || l.Providers[0].Connections != 30 || retryOptions(&next).PerLane != 30*(next.Delivery.MessagesInFlight+1) {
 		t.Errorf("%+v", l)
 	}
 	next.Delivery.Port = 26

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/sealpost/sealpost/config"
@@ -52,15 +51,6 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	log.Info("serving", "version", version(), "submission", h.submissionAddrs(), "http", h.httpAddr(), "data", cfg.Server.DataDir, "encrypted", h.ring != nil)
 	h.noteConfig("start", "serve")
 	return h.run(ctx)
-}
-
-// thrift has the garbage collector run sooner, unless the environment says when.
-// Most of what a relay holds is flat: the log's memtables, the schedule. Looking through the
-// rest is cheap, and the usual doubling would be of all of it.
-func thrift() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(25)
-	}
 }
 
 // reload reads the configuration again. A bad file keeps the old one and says why.

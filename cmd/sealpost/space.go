@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type space struct {
 	dir string
 	// spent reports that the disk was full and the store gave its reserve up; nil: never.
 	spent func() bool
+	log   *slog.Logger // is told when intake pauses and when it goes on; nil: nobody is
 	// makeRoom has the store give back what it can; nil: nobody does.
 	makeRoom func()
 
@@ -30,6 +32,7 @@ type space struct {
 	at      time.Time
 	free    uint64
 	err     error
+	shut    bool // by what the log was told last
 }
 
 func newSpace(cfg *config.Config) *space {
@@ -54,6 +57,27 @@ func (s *space) look() (free, minimum uint64, err error) {
 
 // gate refuses a draft when the disk is too full, or cannot be asked.
 func (s *space) gate() error {
+	err := s.judge()
+	s.tell(err)
+	return err
+}
+
+// tell has the log say when intake pauses and when it goes on.
+func (s *space) tell(err error) {
+	s.mu.Lock()
+	changed := s.shut != (err != nil)
+	s.shut = err != nil
+	s.mu.Unlock()
+	switch {
+	case !changed || s.log == nil:
+	case err != nil:
+		s.log.Warn("intake pauses: new mail is put off with 452 4.3.1 until there is room; deliveries go on", "why", err)
+	default:
+		s.log.Info("intake goes on: there is room again")
+	}
+}
+
+func (s *space) judge() error {
 	free, minimum, err := s.look()
 	if err != nil {
 		return errors.Join(queue.ErrFull, err)

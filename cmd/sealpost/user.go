@@ -101,7 +101,10 @@ func (t *userTarget) open(s streams) (*config.Config, []config.Credential, error
 	if err != nil {
 		return nil, nil, err
 	}
-	own, err := ownCredentials(cfg)
+	own, doubt, err := ownCredentials(cfg)
+	if doubt != "" {
+		fmt.Fprintln(s.err, "note:", doubt)
+	}
 	return cfg, own, err
 }
 
@@ -155,9 +158,12 @@ func (c *userListCmd) Run(s streams) error {
 	if err != nil {
 		return err
 	}
-	own, err := ownCredentials(cfg)
+	own, doubt, err := ownCredentials(cfg)
 	if err != nil {
 		return err
+	}
+	if doubt != "" {
+		fmt.Fprintln(s.err, "note:", doubt)
 	}
 	w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "NAME\tSENDERS\tFLOOR\tRATE\tIN")

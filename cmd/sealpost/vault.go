@@ -33,7 +33,7 @@ type vaultOptions struct {
 func openVault(cfg *config.Config, o vaultOptions) (*vault, error) {
 	inner, err := pebblestore.Open(pebblestore.Options{
 		Dir: cfg.QueueDir(), KeyDir: cfg.KeyDir(), Retention: cfg.Queue.JournalRetention,
-		MaxJournal: cfg.Queue.JournalMaxSize, Logger: o.log, Fatal: o.fatal,
+		MaxJournal: cfg.Queue.JournalMaxSize, Opaque: cfg.Queue.Encryption.Enabled, Logger: o.log, Fatal: o.fatal,
 	})
 	if err != nil {
 		return nil, &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
@@ -46,13 +46,18 @@ func openVault(cfg *config.Config, o vaultOptions) (*vault, error) {
 	case cfg.Queue.Encryption.Enabled:
 		err = v.seal(cfg, mark, o)
 	case mark != "":
-		err = fmt.Errorf("the queue in %s is encrypted (key ring %s), and queue.encryption.enabled is false: write enabled = true; to go on without encryption, let the queue run empty, stop, and move %s away",
-			cfg.QueueDir(), mark, cfg.QueueDir())
+		err = sealedButPlain(cfg, mark)
 	}
 	if err != nil {
 		return nil, errors.Join(err, v.close())
 	}
 	return v, nil
+}
+
+// sealedButPlain is the error of a sealed queue with a configuration that has no keys.
+func sealedButPlain(cfg *config.Config, mark string) error {
+	return fmt.Errorf("the queue in %s is encrypted (key ring %s), and queue.encryption.enabled is false: write enabled = true; to go on without encryption, let the queue run empty, stop, and move %s away",
+		cfg.QueueDir(), mark, cfg.QueueDir())
 }
 
 // seal opens the keys and puts the seal in front of the store.

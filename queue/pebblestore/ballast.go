@@ -105,7 +105,10 @@ func (b *ballast) open() {
 		return
 	}
 	st, err := os.Stat(b.path)
-	if err == nil && st.Size() == b.size {
+	if err == nil && st.Size() > b.size { // of a version that needed more
+		err = os.Truncate(b.path, b.size)
+	}
+	if err == nil && st.Size() >= b.size {
 		return
 	}
 	b.mu.Lock()

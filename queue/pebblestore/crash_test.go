@@ -60,6 +60,7 @@ func TestCrashInFlight(t *testing.T) {
 
 // Whole lives in a queue, the power cut after every step.
 func TestCrashLives(t *testing.T) {
+	t.Parallel()
 	seeds, messages := uint64(1), 12 // with 2 and 25 it takes a minute
 	if raceDetector {
 		seeds, messages = 1, 8

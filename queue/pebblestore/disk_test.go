@@ -374,7 +374,7 @@ func TestMemory(t *testing.T) {
 	if testing.Short() || raceDetector {
 		t.Skip("writes much, and measures memory: not with -short or -race")
 	}
-	const parallel, size, limit = 100, 25 << 20, 800
+	const parallel, size, limit = 100, 12 << 20, 800 // MiB: less than the bodies
 	s := mustOpen(t, Options{Dir: t.TempDir()})
 	defer s.Close()
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {

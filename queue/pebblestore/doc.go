@@ -16,7 +16,8 @@
 //	m ID                   message record                        once        SingleDelete
 //	r ID number(4)         state, writes, due, size, lane,       each step   SingleDelete or Delete
 //	                       group, data
-//	b ID chunk(4)          at most 256 KiB of body               once        SingleDelete
+//	b ID chunk(4)          at most 256 KiB of body               once        SingleDelete; DeleteRange from
+//	                                                                         the fifth chunk on
 //	o ID                   "this body may be an orphan"          seldom      Delete
 //	j sequence(8)          C1, time(8), link(32), journal entry  once        DeleteRange
 //	t time(8)              first journal sequence from then on,  twice       Delete
@@ -45,6 +46,11 @@
 // goes in the batch that makes the message ours. When the store is opened, bodies
 // that still have an o key are removed. The same key is used when a message goes
 // whose body is being read: its chunks are removed by the last reader, or at the next open.
+//
+// From its fifth chunk on a body is a table of its own: written to ID.body, synced, and handed to Pebble (Ingest)
+// when it is whole, after a sync of the log, so that no table is there whose o key is not. It goes through neither
+// log nor memtable, and is removed as a file, without being read, at most some seconds after its message. A file
+// that Pebble does not have yet is removed when the store is opened.
 //
 // # The journal's chain
 //

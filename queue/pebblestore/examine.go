@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -28,6 +29,9 @@ type examination struct {
 
 // run mends what can be mended. What cannot, and is needed, is an error.
 func (x *examination) run(po *pebble.Options) error {
+	if err := x.marker(po.FormatMajorVersion.String()); err != nil {
+		return err
+	}
 	desc, err := pebble.Peek(x.dir, x.fs)
 	if err != nil || !desc.Exists {
 		return nil // there is nothing yet, or Pebble will say better what is wrong
@@ -91,26 +95,26 @@ func (x *examination) options(po *pebble.Options, path string) error {
 // manifest mends the list of tables, from its copy where it must be.
 func (x *examination) manifest(name string) error {
 	before, err := x.load(name)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	r := &chunked{data: slices.Clone(before), check: x.check}
 	r.read()
-	if lost, ok := r.lost(); ok {
-		twin := &chunked{check: x.check}
-		if twin.data, err = x.load(twinPrefix + name); err == nil {
-			twin.read()
+	if lost, ok := r.lost(); ok || len(r.records) == 0 {
+		twin, err := x.list(twinPrefix + name)
+		if err != nil {
+			twin = &chunked{}
 		}
 		_, bad := twin.lost()
 		switch {
 		case !bad && len(twin.records) > len(r.records):
-			x.log.note(Damage{File: name, What: fmt.Sprintf("the list of tables was damaged at octet %d: it is restored from its copy", lost.from), Mended: true})
+			x.log.note(Damage{File: name, What: fmt.Sprintf("the list of tables was damaged at octet %d, or gone: it is restored from its copy", lost.from), Mended: true})
 			r = twin
-		case lost.to == len(before):
+		case ok && lost.to == len(before):
 			// As it is when power failed while it was written; the log has the rest then.
 			x.log.note(Damage{File: name, What: fmt.Sprintf("ends in a record that is not whole, at %d: ordinary when the power failed", lost.from), Mended: true})
 		default:
-			return fmt.Errorf("the list of tables %s is damaged from octet %d to %d, its copy too, and without it the tables are not known: "+
+			return fmt.Errorf("the list of tables %s is gone, or damaged from octet %d to %d, its copy too, and without it the tables are not known: "+
 				"nothing was changed: restore the queue from a backup", x.path(name), lost.from, lost.to)
 		}
 	}

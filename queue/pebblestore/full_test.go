@@ -196,3 +196,19 @@ func TestRepeats(t *testing.T) {
 		}
 	})
 }
+
+// A reserve that is larger than it need be, of a version with larger memtables, is cut: it is there although nothing else is free.
+func TestReserveOfBefore(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, ballastName)
+	if err := os.WriteFile(path, make([]byte, 2<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := &ballast{path: path, size: 1 << 20, log: newLogger(&Options{Logger: slog.New(slog.DiscardHandler)}),
+		free: func(string) (uint64, error) { return 0, nil }}
+	b.open()
+	if st, err := os.Stat(path); err != nil || st.Size() != b.size || b.spent() {
+		t.Errorf("reserve %v, %v; spent: %v", st, err, b.spent())
+	}
+}

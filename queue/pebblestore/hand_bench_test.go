@@ -49,29 +49,41 @@ func TestScaleHand(t *testing.T) {
 	suspendScale(t, s, q)
 }
 
+// aimHand is what an order may cost for each envelope, of the processor's time.
+const aimHand = 50 * time.Microsecond
+
 // suspendScale suspends a lane that is due, waits until all of it is put aside, and resumes it.
 func suspendScale(t *testing.T, s *Store, q *queue.Queue) {
 	const lane = "d7.example"
-	parked := func(want bool) int {
-		n := 0
+	parked := func() (aside, left int) {
 		err := q.List(t.Context(), queue.Filter{Domain: lane}, func(e queue.Entry) error {
-			if !e.Envelope.Suspended.IsZero() == want {
-				n++
+			if left++; !e.Envelope.Suspended.IsZero() {
+				aside++
+				left--
 			}
 			return nil
 		})
 		if err != nil {
 			t.Error(err)
 		}
-		return n
+		return aside, left
 	}
-	all := parked(false)
-	cpu := used(t)
-	start := time.Now()
+	start, cpu := time.Now(), used(t)
+	_, all := parked()
+	look := used(t) - cpu
+	t.Logf("a list of one lane of %d: %.1f s (%v of processor for each)", all, time.Since(start).Seconds(), look/time.Duration(all))
+	each := func(what string) {
+		d := (used(t) - cpu) / time.Duration(all)
+		t.Logf("%d %s: %.1f s (%v of processor for each)", all, what, time.Since(start).Seconds(), d)
+		if d > aimHand {
+			t.Errorf("the aim is %v", aimHand)
+		}
+	}
+	start, cpu = time.Now(), used(t)
 	if n, err := q.Act(t.Context(), queue.Action{Verb: queue.VerbRetry}, queue.Filter{Domain: lane}); n != all || err != nil {
 		t.Fatal(n, err)
 	}
-	t.Logf("retry of %d by domain: %.1f s (%.1f s of processor)", all, time.Since(start).Seconds(), (used(t) - cpu).Seconds())
+	each("tried again by domain")
 	if _, err := q.Suspend(t.Context(), queue.Suspension{Target: lane}); err != nil {
 		t.Fatal(err)
 	}
@@ -81,10 +93,18 @@ func suspendScale(t *testing.T, s *Store, q *queue.Queue) {
 	c := &idle{}
 	start, cpu = time.Now(), used(t)
 	go func() { ran <- q.Run(ctx, c) }()
-	for parked(false) > 0 {
-		time.Sleep(100 * time.Millisecond)
+	// Nothing is read to see it: what is put aside is neither leased nor due.
+	busy := func() bool {
+		_, next, err := s.Claim(ctx, queue.ClaimQuery{Now: time.Now(), PerLane: 20, Trial: 2})
+		return err != nil || s.Stats().Envelopes["leased"] > 0 || next.Before(time.Now().Add(2*time.Hour))
 	}
-	t.Logf("%d put aside: %.1f s (%.1f s of processor, looking included); tried %d", all, time.Since(start).Seconds(), (used(t) - cpu).Seconds(), c.done.Load())
+	for end := time.Now().Add(5 * time.Minute); busy() && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	each("put aside")
+	if aside, left := parked(); aside != all || left != 0 {
+		t.Errorf("%d are put aside, %d are not", aside, left)
+	}
 	if c.done.Load() > 0 {
 		t.Error("something was tried")
 	}
@@ -95,14 +115,14 @@ func suspendScale(t *testing.T, s *Store, q *queue.Queue) {
 		}
 	}
 	t.Logf("a claim beside them: %v of processor", (used(t)-cpu)/1000)
-	start = time.Now()
+	start, cpu = time.Now(), used(t)
 	if _, err := q.Resume(ctx, lane, "test"); err != nil {
 		t.Fatal(err)
 	}
 	for c.done.Load() < int64(all) {
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Logf("resumed and delivered to nowhere: %.1f s", time.Since(start).Seconds())
+	t.Logf("resumed and delivered to nowhere: %.1f s (%v of processor for each)", time.Since(start).Seconds(), (used(t)-cpu)/time.Duration(all))
 	cancel()
 	<-ran
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/sealpost/sealpost/queue"
 )
@@ -21,9 +22,9 @@ const (
 // signer signs heads. Owned by the goroutine of keep, and by Open and Close before and
 // after it.
 type signer struct {
-	key  ed25519.PrivateKey
-	last queue.Head // Index 0: none yet
-	hash queue.Hash // of it
+	key  ed25519.PrivateKey // nil: there is none, and nobody may make one (Options.Guest)
+	last queue.Head         // Index 0: none yet
+	hash queue.Hash         // of it
 }
 
 // next is a head about an entry, to be signed.
@@ -61,6 +62,9 @@ func (s *Store) sign(now time.Time) error {
 }
 
 func (s *Store) commitHead(h queue.Head) error {
+	if s.signer.key == nil {
+		return nil
+	}
 	b := s.db.NewBatch()
 	defer b.Close()
 	stored := s.signer.put(b, &h)
@@ -93,8 +97,10 @@ func (s *Store) loadJournal(o *Options) (err error) {
 	if dir == "" {
 		dir = o.Dir
 	}
-	if s.signer.key, err = loadKey(o.fs, dir, s.log); err != nil {
-		return err
+	if !o.Guest || exists(o.fs, o.fs.PathJoin(dir, keyFile)) {
+		if s.signer.key, err = loadKey(o.fs, dir, s.log); err != nil {
+			return err
+		}
 	}
 	head, last, err := newestHead(s.db, &queue.CheckOptions{})
 	if err != nil {
@@ -114,7 +120,7 @@ func (s *Store) loadJournal(o *Options) (err error) {
 	if head.Index != last {
 		s.log.Errorf("journal: its newest signed head is not good: what is wrong: sealpost audit verify")
 	}
-	if string(head.Key) != string(s.signer.key.Public().(ed25519.PublicKey)) {
+	if s.signer.key != nil && string(head.Key) != string(s.signer.key.Public().(ed25519.PublicKey)) {
 		s.log.Errorf("journal: the heads so far were signed with another key than the one in %s: keep both public keys to verify", dir)
 	}
 	stored, ok, err := s.get(sequenceKey(prefixHead, last))
@@ -144,4 +150,9 @@ func newestHead(db *pebble.DB, o *queue.CheckOptions) (good *queue.Head, last ui
 		}
 	}
 	return nil, last, it.Error()
+}
+
+func exists(disk vfs.FS, path string) bool {
+	_, err := disk.Stat(path)
+	return err == nil
 }

@@ -67,7 +67,8 @@ type upload struct {
 	s       *Store
 	id      queue.ID
 	body    io.Reader
-	written int // chunks that were written ahead
+	written int        // chunks that were written ahead
+	table   *bodyTable // what comes behind them; nil: nothing yet, or Pebble has it
 }
 
 // stream reads the body to its end. What is one chunk goes into the batch; else
@@ -102,11 +103,20 @@ func (u *upload) stream(ctx context.Context, b *pebble.Batch) (size int64, err e
 			set(b, numberKey(prefixBody, u.id, 0), chunk)
 			return size, nil
 		case n > 0:
-			if err := u.ahead(chunk); err != nil {
+			put := u.ahead
+			if u.written == aheadChunks {
+				put = u.apart
+			}
+			if err := put(chunk); err != nil {
 				return 0, err
 			}
 		}
 		if end {
+			if u.table != nil {
+				if err := u.deliver(); err != nil {
+					return 0, err
+				}
+			}
 			_ = b.Delete(idKey(prefixOrphan, u.id), nil)
 			return size, nil
 		}
@@ -131,6 +141,11 @@ func (u *upload) ahead(chunk []byte) error {
 
 // undo removes what was written ahead.
 func (u *upload) undo() {
+	if u.table != nil {
+		if err := u.table.drop(u.s.tables.fs); err != nil {
+			u.s.log.Errorf("body of message %s: %v", u.id, err)
+		}
+	}
 	if u.written == 0 {
 		return
 	}
@@ -149,8 +164,11 @@ func (s *Store) removeBody(id queue.ID, n int) error {
 }
 
 func deleteChunks(b *pebble.Batch, id queue.ID, n int) {
-	for i := range n {
+	for i := range min(n, aheadChunks) {
 		_ = b.SingleDelete(numberKey(prefixBody, id, i), nil)
+	}
+	if n > aheadChunks {
+		_ = b.DeleteRange(numberKey(prefixBody, id, aheadChunks), numberKey(prefixBody, id, n), nil)
 	}
 }
 
@@ -201,8 +219,7 @@ func (s *Store) removeOrphans() error {
 	return c.err
 }
 
-// countChunks counts the chunks of an orphan: as many as came through the crash,
-// which are the first ones.
+// countChunks is the number behind the last chunk of an orphan that came through the crash.
 func (s *Store) countChunks(id queue.ID) (int, error) {
 	from := idKey(prefixBody, id)
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: append(idKey(prefixBody, id), 0xff)})
@@ -210,9 +227,9 @@ func (s *Store) countChunks(id queue.ID) (int, error) {
 		return 0, err
 	}
 	defer it.Close()
-	n := 0
-	for it.First(); it.Valid(); it.Next() {
-		n++
+	if !it.Last() {
+		return 0, it.Error()
 	}
-	return n, it.Error()
+	_, n, err := parseNumberKey(it.Key())
+	return n + 1, err
 }

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -17,7 +19,14 @@ import (
 
 // Archive is a store that is looked at and not changed: one whose relay is stopped, or
 // a backup. Make one with Inspect.
-type Archive struct{ db *pebble.DB }
+type Archive struct {
+	db   *pebble.DB
+	read Store // for what it reads with; it has no schedule, and nothing in it writes
+	once sync.Once
+	err  error // of once
+}
+
+var _ queue.JournalReader = (*Archive)(nil)
 
 // Inspect opens a store without writing anything to its directory, not even a lock file. It
 // fails when a process has the store open.
@@ -37,7 +46,7 @@ func Inspect(o Options) (*Archive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pebblestore: look at %s: %w", o.Dir, err)
 	}
-	return &Archive{db}, nil
+	return &Archive{db: db, read: Store{db: db, log: log}}, nil
 }
 
 // Verify checks the chain of all journal entries: see Store.Verify.
@@ -64,6 +73,42 @@ func (a *Archive) Verify(ctx context.Context, o queue.VerifyOptions) (queue.Proo
 		end = head.Number + 1
 	}
 	return verify(ctx, a.db, o, func() uint64 { return end })
+}
+
+// journal finds out what the journal has.
+func (a *Archive) journal() error {
+	a.once.Do(func() {
+		head, _, err := newestHead(a.db, &queue.CheckOptions{})
+		if err != nil {
+			head = nil // the entries themselves tell, too
+		}
+		a.err = a.read.journal.load(a.db, head)
+	})
+	return a.err
+}
+
+// Scan is Store.Scan of the journal; of rows and cells an Archive knows nothing.
+func (a *Archive) Scan(ctx context.Context, q queue.ScanQuery, fn func(queue.Item) error) error {
+	if q.Kind != queue.ScanJournal {
+		return fmt.Errorf("pebblestore: scan %d of a store that is only looked at", q.Kind)
+	}
+	if err := a.journal(); err != nil {
+		return err
+	}
+	return a.read.Scan(ctx, q, fn)
+}
+
+// JournalAt is Store.JournalAt.
+func (a *Archive) JournalAt(t time.Time) string {
+	if a.journal() != nil {
+		return ""
+	}
+	return a.read.JournalAt(t)
+}
+
+// Cell is Store.Cell.
+func (a *Archive) Cell(ctx context.Context, name string) ([]byte, error) {
+	return a.read.Cell(ctx, name)
 }
 
 // Close ends it.

@@ -248,7 +248,7 @@ func (s *Store) trim(now time.Time) error {
 	defer s.order.Unlock()
 	j.bulky.Store(false)
 	n := j.excess(now)
-	if n == 0 {
+	if n == 0 || s.signer.key == nil {
 		return nil
 	}
 	low := j.next

@@ -14,6 +14,8 @@ import (
 const (
 	pageItems  = 256
 	pageOctets = 1 << 20
+	// claimTogether is how many rows are claimed by iterators, which cost more to begin with.
+	claimTogether = 8
 )
 
 // Claim leases due rows: see queue.Store. A row that is damaged is set aside; one that
@@ -24,6 +26,11 @@ func (s *Store) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, tim
 	}
 	rows, next := s.schedule.Claim(q)
 	good := rows[:0]
+	var together *inOrder // of many rows those of one lane are in their order, most often
+	if len(rows) >= claimTogether {
+		together = s.inOrder()
+		defer together.close()
+	}
 	for i := range rows {
 		r := rows[i]
 		if q.Known != nil && q.Known(r.Message, r.Number) {
@@ -33,7 +40,11 @@ func (s *Store) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, tim
 		if n := len(good); n > 0 && good[n-1].Message == r.Message {
 			r.Record = good[n-1].Record
 		}
-		if err := s.fillIn(&r); err != nil {
+		fill := s.fillIn
+		if together != nil {
+			fill = together.fill
+		}
+		if err := fill(&r); err != nil {
 			s.setAside(&rows[i], err)
 			continue
 		}
@@ -43,8 +54,10 @@ func (s *Store) Claim(ctx context.Context, q queue.ClaimQuery) ([]queue.Row, tim
 }
 
 // fillIn reads a row's data and, when it has none, its record.
-func (s *Store) fillIn(r *queue.Row) error {
-	v, ok, err := s.get(numberKey(prefixRow, r.Message, r.Number))
+func (s *Store) fillIn(r *queue.Row) error { return s.fillBy(r, s.get, s.record) }
+
+func (s *Store) fillBy(r *queue.Row, get func([]byte) ([]byte, bool, error), record func(queue.ID) ([]byte, error)) error {
+	v, ok, err := get(numberKey(prefixRow, r.Message, r.Number))
 	if err != nil {
 		return err
 	}
@@ -57,7 +70,7 @@ func (s *Store) fillIn(r *queue.Row) error {
 	}
 	r.Data = stored.data
 	if r.Record == nil {
-		r.Record, err = s.record(r.Message)
+		r.Record, err = record(r.Message)
 	}
 	return err
 }
@@ -103,6 +116,9 @@ func (s *Store) Scan(ctx context.Context, q queue.ScanQuery, fn func(queue.Item)
 	page := s.rowPage
 	switch q.Kind {
 	case queue.ScanRows:
+		if q.Lanes != nil {
+			page = s.lanePages(q.Lanes)
+		}
 	case queue.ScanJournal:
 		page = s.journalPage
 	case queue.ScanCells:
@@ -152,12 +168,14 @@ func (s *Store) rowPage(after string, limit int) (items []queue.Item, pos string
 	if len(from) == 1 {
 		return nil, "", nil // the schedule is empty
 	}
-	mark := s.schedule.Mark() // before the page is opened: see rowItem
+	mark := s.schedule.Mark()
 	c, err := s.walk(from, []byte{prefixRow + 1})
 	if err != nil {
 		return nil, "", err
 	}
 	defer c.close()
+	beside := records{near: near{s: s}}
+	defer beside.close()
 	octets := 0
 	for ok := c.next(true); ok; ok = c.next(false) {
 		if len(items) == limit || octets > pageOctets {
@@ -168,7 +186,7 @@ func (s *Store) rowPage(after string, limit int) (items []queue.Item, pos string
 			return nil, "", err
 		}
 		pos = rowPos(id, n)
-		item, err := s.rowItem(id, n, c.it.Value(), mark, items)
+		item, err := s.rowItem(queue.Place{Message: id, Number: n}, append([]byte(nil), c.it.Value()...), mark, &beside)
 		if err != nil {
 			s.log.Errorf("row %s cannot be read: %v", pos, err)
 			continue
@@ -180,35 +198,6 @@ func (s *Store) rowPage(after string, limit int) (items []queue.Item, pos string
 		}
 	}
 	return items, "", c.err
-}
-
-// rowItem makes an item of a row; nil when the row is not there for others yet, or
-// not any more. The fence must not be newer than the data, or who writes the row under it
-// overwrites what he has not seen: a row that got its fence behind the mark, which was taken before
-// value was read, is read anew.
-func (s *Store) rowItem(id queue.ID, n int, value []byte, mark uint64, before []queue.Item) (*queue.Item, error) {
-	r := queue.Row{Message: id, Number: n}
-	if !s.schedule.Fill(&r) {
-		return nil, nil
-	}
-	if r.Fence > mark {
-		v, ok, err := s.get(numberKey(prefixRow, id, n))
-		if err != nil || !ok {
-			return nil, err
-		}
-		value = v
-	}
-	stored, err := decodeRow(append([]byte(nil), value...))
-	if err != nil {
-		return nil, err
-	}
-	r.Data = stored.data
-	if k := len(before); k > 0 && before[k-1].Row.Message == id {
-		r.Record = before[k-1].Row.Record
-	} else if r.Record, err = s.record(id); errors.Is(err, queue.ErrNotFound) {
-		return nil, nil
-	}
-	return &queue.Item{Row: r}, err
 }
 
 // journalPage returns entries behind a position, and where to go on; "" at the end.

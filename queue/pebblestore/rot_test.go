@@ -125,13 +125,20 @@ func whole(s *Store, id queue.ID, size int) error {
 	return nil
 }
 
-// spoiled opens a copy of a directory in which some octets of a file are wrong.
-func spoiled(t *testing.T, dir, name string, spoil func([]byte)) (s *Store, log *bytes.Buffer, err error) {
+// inMemory is a copy of a directory, as "db", of which more copies cost little.
+func inMemory(t *testing.T, dir string) *vfs.MemFS {
 	t.Helper()
-	fs := vfs.NewMem()
+	fs := vfs.NewCrashableMem()
 	if ok, err := vfs.Clone(vfs.Default, fs, dir, "db"); !ok || err != nil {
 		t.Fatal(err)
 	}
+	return fs
+}
+
+// spoiled opens a copy of a directory in which some octets of a file are wrong.
+func spoiled(t *testing.T, dir string, copied *vfs.MemFS, name string, spoil func([]byte)) (s *Store, log *bytes.Buffer, err error) {
+	t.Helper()
+	fs := copied.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 2))})
 	data, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		t.Fatal(err)
@@ -165,6 +172,7 @@ func TestOneWrongOctet(t *testing.T) {
 	for _, clean := range []bool{false, true} {
 		dir := filepath.Join(t.TempDir(), "db")
 		held := populate(t, dir, clean)
+		copied := inMemory(t, dir)
 		files, err := os.ReadDir(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -196,7 +204,7 @@ func TestOneWrongOctet(t *testing.T) {
 					at = size - 1
 				}
 				began := time.Now()
-				s, log, err := spoiled(t, dir, file.Name(), func(b []byte) { b[at] ^= byte(1 + rng.IntN(255)) })
+				s, log, err := spoiled(t, dir, copied, file.Name(), func(b []byte) { b[at] ^= byte(1 + rng.IntN(255)) })
 				if err != nil {
 					t.Errorf("%s, octet %d of %d: %v", file.Name(), at, size, err)
 					continue
@@ -228,6 +236,7 @@ func TestSectorIsLost(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "db")
 	held := populate(t, dir, false)
+	copied := inMemory(t, dir)
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +255,7 @@ func TestSectorIsLost(t *testing.T) {
 				break
 			}
 			began := time.Now()
-			s, log, err := spoiled(t, dir, file.Name(), func(b []byte) {
+			s, log, err := spoiled(t, dir, copied, file.Name(), func(b []byte) {
 				_, _ = rand.NewChaCha8([32]byte{1}).Read(b[max(at, 0):min(max(at, 0)+512, size)])
 			})
 			if err != nil {

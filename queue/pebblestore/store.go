@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
 
@@ -29,6 +30,11 @@ type Options struct {
 	// KeyDir has the key that signs the heads of the journal (journal.pem, mode 0600, made when
 	// missing) and its public half (journal.pub). "": Dir, where it proves little.
 	KeyDir string
+	// Guest: who opens the store only looks. Where there is no key for the journal's heads
+	// none is made, and nothing is signed.
+	Guest bool
+	// Opaque: what is stored is sealed, so that packing it would be in vain.
+	Opaque bool
 	Logger *slog.Logger // nil: discard
 	// Fatal ends the process when the disk failed under the log; it must neither
 	// return nor panic, for Pebble's locks are held. nil: os.Exit. The code is 3.
@@ -54,9 +60,13 @@ const startReserve = 16 << 20
 // Bounds of a memtable. Big ones are good: most messages die in them.
 const (
 	memTableMin = 1 << 20
-	memTableMax = 40 << 20
-	memTables   = 4 // at most, before writes wait
+	memTableMax = 32 << 20
+	memTables   = 3 // at most, before writes wait
 )
+
+// deletedAfter is how long large bodies that are done may stay on disk: what removes them is
+// small, and would be in memory for long.
+const deletedAfter = 5 * time.Second
 
 // Store is a queue.Store and a queue.Counter. Make one with Open.
 type Store struct {
@@ -70,6 +80,7 @@ type Store struct {
 	shelf    shelf
 	buffers  sync.Pool // *[]byte with room for a chunk
 	small    sync.Pool // *[]byte of smallSize
+	tables   tables
 	ballast  *ballast
 	cleared  atomic.Int64 // when MakeRoom did something last, Unix ns
 	stop     chan struct{}
@@ -128,10 +139,14 @@ func Open(o Options) (*Store, error) {
 	s.buffers.New = func() any { b := make([]byte, chunkSize); return &b }
 	s.small.New = func() any { b := make([]byte, smallSize); return &b }
 	po := settings(&o, s, lock)
+	s.tables = newTables(o.Dir, po)
 	if err := (&examination{o.fs, o.Dir, s.log, s.log.check}).run(po); err != nil {
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), lock.Close())
 	}
 	if s.db, err = pebble.Open(o.Dir, po); err != nil {
+		if fileIsGone(err) {
+			err = fmt.Errorf("a file of the queue is gone, or was cut short: nothing was changed: put it back, or restore the queue from a backup: %w", err)
+		}
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), lock.Close())
 	}
 	if err := s.load(&o); err != nil {
@@ -202,11 +217,11 @@ func (o *Options) checkSpace(b *ballast) error {
 func settings(o *Options, s *Store, lock *pebble.Lock) *pebble.Options {
 	log := s.log
 	po := &pebble.Options{
-		FS:   walFS{twinFS{fullFS{tableFS{o.fs, log, log.check}, s.ballast}, log}, o.Dir, log},
+		FS:   &walFS{twinFS{gatherFS{fullFS{tableFS{o.fs, log, log.check}, s.ballast}}, log}, o.Dir, log},
 		Lock: lock,
 		// Pinned: a newer format cannot be undone. The next ones only bring value separation.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
-		CacheSize:          32 << 20,
+		CacheSize:          16 << 20,
 		// Big, so that most messages die in it and are never written to a table; there
 		// are up to three of them under load, and the aim is 300 MB for a million messages.
 		MemTableSize:                o.memTable(),
@@ -217,8 +232,14 @@ func settings(o *Options, s *Store, lock *pebble.Lock) *pebble.Options {
 		BytesPerSync:                512 << 10,
 		WALBytesPerSync:             512 << 10,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		FlushDelayDeleteRange:       deletedAfter,
 		Logger:                      log,
 		EventListener:               log.listener(s.ballast),
+	}
+	if o.Opaque {
+		for i := range po.Levels {
+			po.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
+		}
 	}
 	po.Experimental.SpanPolicyFunc = apart
 	po.Experimental.CompactionScheduler = newScheduler(log.resting)
@@ -246,7 +267,7 @@ func (s *Store) load(o *Options) error {
 	if err := s.loadJournal(o); err != nil {
 		return err
 	}
-	if err := s.removeOrphans(); err != nil {
+	if err := errors.Join(s.removeOrphans(), s.tables.removeLeft()); err != nil {
 		return err
 	}
 	return s.trim(time.Now())

@@ -16,7 +16,7 @@ import (
 // says that the check could not be done, not that something is broken. It holds a page in
 // memory at a time.
 func (s *Store) Verify(ctx context.Context, o queue.VerifyOptions) (queue.Proof, error) {
-	if len(o.Keys) == 0 {
+	if len(o.Keys) == 0 && s.signer.key != nil {
 		o.Keys = []ed25519.PublicKey{s.signer.key.Public().(ed25519.PublicKey)}
 	}
 	return verify(ctx, s.db, o, s.journal.upTo.Load)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -387,4 +388,46 @@ func TestRetireWaits(t *testing.T) {
 			t.Errorf("%d entries", n)
 		}
 	})
+}
+
+// Entries of one change that are about many messages are each sealed under their own: when one
+// is erased the others stay.
+func TestSubjects(t *testing.T) {
+	t.Parallel()
+	s := mustNew(t, newTape(), mustRing(t, RingOptions{Dir: "keys", disk: newMemDisk()}), Options{})
+	defer s.Close()
+	w := &world{TB: t, ctx: t.Context(), s: s}
+	var ids []queue.ID
+	c := &queue.Change{}
+	for i := range 4 {
+		ids = append(ids, queue.NewID(time.Now()))
+		c.Entries = append(c.Entries, fmt.Appendf(nil, "entry %d", i))
+	}
+	c.Subjects = ids
+	if err := w.s.Commit(w.ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	read := func() (texts, keys []string) {
+		err := w.s.Scan(w.ctx, queue.ScanQuery{Kind: queue.ScanJournal}, func(it queue.Item) error {
+			texts, keys = append(texts, string(it.Entry)), append(keys, it.Key)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return texts, keys
+	}
+	texts, keys := read()
+	if len(texts) != 4 || !strings.HasSuffix(keys[2], string(ids[2])) {
+		t.Fatalf("%q, sealed by %q", texts, keys)
+	}
+	if err := w.s.Retire(w.ctx, keys[2:3]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.s.EraseEntries(w.ctx, keys[2:3]); err != nil {
+		t.Fatal(err)
+	}
+	if texts, _ := read(); !slices.Equal(texts, []string{"entry 0", "entry 1", "entry 3"}) {
+		t.Errorf("afterwards %q", texts)
+	}
 }

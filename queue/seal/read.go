@@ -113,8 +113,17 @@ func (s *Store) Scan(ctx context.Context, q queue.ScanQuery, fn func(queue.Item)
 	if q.Kind == queue.ScanCells {
 		return s.scanCells(ctx, q, fn)
 	}
+	return s.scan(ctx, s.inner, q, fn)
+}
+
+// scan is Scan of rows and entries that are read from inner.
+func (s *Store) scan(ctx context.Context, inner queue.JournalReader, q queue.ScanQuery, fn func(queue.Item) error) error {
 	limit, n, stopped := q.Limit, 0, false
-	v := view{s: s}
+	// Rows of one lane are read to be changed, most often.
+	v := view{s: s, keep: q.Lanes != nil}
+	if q.Lanes != nil {
+		q.Lanes = s.lanes(q.Lanes)
+	}
 	visit := func(it queue.Item) error {
 		err := s.openItem(&it, q.Kind, &v)
 		if err != nil {
@@ -129,13 +138,13 @@ func (s *Store) Scan(ctx context.Context, q queue.ScanQuery, fn func(queue.Item)
 		return err
 	}
 	if limit <= 0 {
-		return s.inner.Scan(ctx, q, visit)
+		return inner.Scan(ctx, q, visit)
 	}
 	// Items that are left out do not count: who gets less than the limit is at the end.
 	for {
 		pos, seen := "", 0
 		q.Limit = limit - n
-		err := s.inner.Scan(ctx, q, func(it queue.Item) error {
+		err := inner.Scan(ctx, q, func(it queue.Item) error {
 			pos = it.Pos
 			seen++
 			return visit(it)
@@ -145,6 +154,16 @@ func (s *Store) Scan(ctx context.Context, q queue.ScanQuery, fn func(queue.Item)
 		}
 		q.After = pos
 	}
+}
+
+// lanes are the names of lanes as the store behind has them: hidden, and as they are for
+// rows from before sealing.
+func (s *Store) lanes(names []string) []string {
+	all := make([]string, 0, 2*len(names))
+	for _, name := range names {
+		all = append(all, s.names.lane(name), name)
+	}
+	return all
 }
 
 // openItem opens what a scan found.

@@ -98,6 +98,24 @@ type day struct {
 // OpenRing opens the key ring in a directory, or makes one. Everything that it returns
 // is on disk. Close it after the store.
 func OpenRing(o RingOptions) (*Ring, error) {
+	r, err := newRing(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.expect(); err != nil {
+		return nil, err
+	}
+	if err := r.prepareDir(); err != nil {
+		return nil, err
+	}
+	if err := r.open(); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// newRing returns a ring that has looked at nothing yet.
+func newRing(o RingOptions) (*Ring, error) {
 	if o.Dir == "" {
 		return nil, errors.New("seal: RingOptions.Dir is missing")
 	}
@@ -121,15 +139,6 @@ func OpenRing(o RingOptions) (*Ring, error) {
 		retired: make(map[string]struct{}),
 	}
 	r.quiet = sync.NewCond(&r.mu)
-	if err := r.expect(); err != nil {
-		return nil, err
-	}
-	if err := r.prepareDir(); err != nil {
-		return nil, err
-	}
-	if err := r.open(); err != nil {
-		return nil, errors.Join(err, r.Close())
-	}
 	return r, nil
 }
 

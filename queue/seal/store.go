@@ -51,9 +51,14 @@ var (
 // markCell holds the ID of the ring that seals a store, as it is.
 const markCell = "seal/ring"
 
+// Celled has cells, as every queue.Store.
+type Celled interface {
+	Cell(ctx context.Context, name string) ([]byte, error)
+}
+
 // RingOf returns the ID of the ring that seals a store, which is not opened for sealing;
 // "" when none does.
-func RingOf(ctx context.Context, inner queue.Store) (string, error) {
+func RingOf(ctx context.Context, inner Celled) (string, error) {
 	mark, err := inner.Cell(ctx, markCell)
 	if err != nil {
 		return "", fmt.Errorf("seal: %w", err)
@@ -272,8 +277,8 @@ func (s *Store) Insert(ctx context.Context, in *queue.Insertion) error {
 	return s.inner.Insert(ctx, out)
 }
 
-// Commit seals a change: see queue.Store. Its entries are sealed under the message of
-// its first row; the queue writes one message's rows in a change.
+// Commit seals a change: see queue.Store. Its entries are sealed under the messages that they
+// are about.
 func (s *Store) Commit(ctx context.Context, c *queue.Change) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -303,6 +308,9 @@ func (s *Store) Commit(ctx context.Context, c *queue.Change) error {
 	subject := subjectOf(c)
 	for i, entry := range c.Entries {
 		var err error
+		if len(c.Subjects) == len(c.Entries) {
+			subject = c.Subjects[i]
+		}
 		if out.Entries[i], err = s.sealEntry(subject, entry); err != nil {
 			return err
 		}
@@ -316,7 +324,7 @@ func (s *Store) Commit(ctx context.Context, c *queue.Change) error {
 	return nil
 }
 
-// subjectOf is the message that a change is about; "" when none.
+// subjectOf is the message of a change's first row; "" when none.
 func subjectOf(c *queue.Change) queue.ID {
 	var id queue.ID
 	switch {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sealpost/sealpost/queue"
@@ -51,7 +53,8 @@ func (s *Store) sweep(ctx context.Context, now, before time.Time) (Swept, error)
 	}
 	result := Swept{Carried: c.w.entries, Lost: c.lost}
 	if c.lost > 0 {
-		s.o.Logger.Error("seal: messages in the queue have no keys: they cannot be read or delivered (keys were erased or lost, or the queue was restored from an old backup)", "messages", c.lost)
+		s.o.Logger.Error("seal: messages in the queue have no keys: they cannot be read or delivered (keys were erased or lost, or the queue was restored from an old backup)", "messages", c.lost,
+			"keys", strings.Join(c.missing, " "), "dir", s.ring.o.Dir)
 	}
 	s.ring.work.Lock()
 	defer s.ring.work.Unlock()
@@ -100,6 +103,7 @@ type census struct {
 	w        *carryWriter
 	fresh    int // from epochs
 	lost     int
+	missing  []string // names of the epochs' files, the first few
 	last     queue.ID
 }
 
@@ -131,6 +135,12 @@ func (c *census) visit(it queue.Item) error {
 	return c.carry(wrapped, keyName{r.Message, ownRecord})
 }
 
+// maxMissing is how many keys that are gone are named.
+const maxMissing = 5
+
+// epochFile is the name of an epoch's file, whatever its generation.
+func epochFile(id uint64) string { return fmt.Sprintf("%s-%d.N%s", kindEpoch, id, suffixKey) }
+
 // carry takes one key along, if its epoch goes or has gone.
 func (c *census) carry(wrapped []byte, name keyName) error {
 	id := epochOf(wrapped)
@@ -145,6 +155,9 @@ func (c *census) carry(wrapped []byte, name keyName) error {
 	case errors.Is(err, ErrKeyGone), errors.Is(err, ErrDamaged):
 		// Nobody can open it any more, and the others must not wait for it.
 		c.lost++
+		if file := epochFile(id); len(c.missing) < maxMissing && !slices.Contains(c.missing, file) {
+			c.missing = append(c.missing, file)
+		}
 		return nil
 	case err != nil:
 		return err

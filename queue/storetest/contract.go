@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) queue.Store) {
 		{"a change inserts notices", testCommitInserts},
 		{"scan rows", testScanRows},
 		{"scan rows while they change", testScanFence},
+		{"scan rows of some lanes", testScanLanes},
 		{"scan journal", testScanJournal},
 		{"cells", testCells},
 		{"scan cells", testScanCells},

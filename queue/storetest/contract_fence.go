@@ -19,10 +19,14 @@ func testScanFence(f *fixture) {
 	}
 	var won atomic.Int64
 	var crew sync.WaitGroup
-	for range hands {
+	for hand := range hands {
+		q := queue.ScanQuery{Kind: queue.ScanRows}
+		if hand%2 == 1 {
+			q.Lanes = []string{"a.example"}
+		}
 		crew.Go(func() {
 			for won.Load() < want && !f.Failed() {
-				err := f.s.Scan(f.ctx, queue.ScanQuery{Kind: queue.ScanRows}, func(it queue.Item) error {
+				err := f.s.Scan(f.ctx, q, func(it queue.Item) error {
 					r := it.Row
 					n, _ := strconv.Atoi(strings.TrimPrefix(string(r.Data), "seen "))
 					r.Data, r.State = []byte("seen "+strconv.Itoa(n+1)), queue.RowWaiting

@@ -63,6 +63,54 @@ func testScanRows(f *fixture) {
 	testStop(f, queue.ScanRows)
 }
 
+// testScanLanes checks that a scan that wants some lanes gives all their rows once, in order,
+// leased and held ones too, whatever pages it is read by. Others may come as well.
+func testScanLanes(f *fixture) {
+	wanted := map[string]bool{}
+	for i := range 700 {
+		in := f.insertion("x", fmt.Sprintf("l%d.example", i%7), fmt.Sprintf("l%d.example", i%3))
+		if i%5 == 0 {
+			in.Rows[0].State, in.Rows[0].Due = queue.RowHeld, f.now.Add(time.Hour)
+		}
+		if err := f.s.Insert(f.ctx, in); err != nil {
+			f.Fatal(err)
+		}
+		for n, r := range in.Rows {
+			if r.Lane == "l1.example" || r.Lane == "l5.example" {
+				wanted[fmt.Sprint(in.ID, n)] = true
+			}
+		}
+	}
+	if rows, _ := f.claim(100, 0); len(rows) != 100 {
+		f.Fatalf("%d rows leased", len(rows))
+	}
+	lanes := []string{"l5.example", "never.example", "l1.example"}
+	for _, limit := range []int{0, 1, 7, 256, 1000} {
+		got, last, pos := map[string]bool{}, "", ""
+		for {
+			page := f.scan(queue.ScanQuery{Kind: queue.ScanRows, Lanes: lanes, After: pos, Limit: limit})
+			for _, it := range page {
+				name := fmt.Sprint(it.Row.Message, it.Row.Number)
+				if name <= last || string(it.Row.Record) != fmt.Sprintf("record %s 1", it.Row.Message) ||
+					string(it.Row.Data) != fmt.Sprintf("row %s %d", it.Row.Message, it.Row.Number) {
+					f.Fatalf("by %d, after %s: %+v", limit, last, it.Row)
+				}
+				if wanted[name] {
+					got[name] = true
+				}
+				last, pos = name, it.Pos
+			}
+			if len(page) == 0 || limit == 0 {
+				break
+			}
+		}
+		if len(got) != len(wanted) {
+			f.Errorf("by %d: %d rows of the lanes, want %d", limit, len(got), len(wanted))
+		}
+	}
+	testStop(f, queue.ScanRows)
+}
+
 // testStop checks how a scan ends.
 func testStop(f *fixture, kind queue.ItemKind) {
 	n, broken := 0, errors.New("broken")

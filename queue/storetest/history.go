@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,8 +102,12 @@ func CrashInFlight(t testing.TB, d Disk, seed uint64, rounds int) {
 		wg.Go(func() { l.write(t, s, rand.New(rand.NewPCG(seed, uint64(n))), stop) })
 	}
 	for i := range rounds {
-		// A moment in the middle of something: after some more acknowledgements.
-		for goal := l.count() + 5 + i%7; l.count() < goal && !t.Failed(); {
+		// A moment in the middle of something: after some more acknowledgements. The writers go on
+		// meanwhile, but not for as long as the look at the remains takes: all that they write
+		// would be copied at each cut from then on.
+		goal := l.count() + 5 + i%7
+		l.most.Store(int64(goal + ahead))
+		for l.count() < goal && !t.Failed() {
 			time.Sleep(100 * time.Microsecond)
 		}
 		before := l.clone()
@@ -118,8 +123,12 @@ func CrashInFlight(t testing.TB, d Disk, seed uint64, rounds int) {
 	closeStore(t, s)
 }
 
+// ahead is how many more acknowledgements the writers may have than the cut needs.
+const ahead = 25
+
 // ledger is what was acknowledged.
 type ledger struct {
+	most    atomic.Int64 // how many may be, about
 	mu      sync.Mutex
 	rows    map[queue.ID]int // inserted, with so many rows
 	bodies  map[queue.ID]int // size
@@ -157,6 +166,10 @@ func (l *ledger) write(t testing.TB, s queue.Store, rng *rand.Rand, stop <-chan 
 		case <-stop:
 			return
 		default:
+		}
+		if int64(l.count()) >= l.most.Load() {
+			time.Sleep(100 * time.Microsecond)
+			continue
 		}
 		id, size := queue.NewID(now), rng.IntN(3000)
 		if rng.IntN(10) == 0 {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/sealpost/sealpost/queue"
 )
 
 // Key is a key of the encryption at rest, as an operator sees it: never the key itself.
@@ -46,12 +48,30 @@ func (s *Server) rotateKeys(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	k, err := s.o.Keys.Rotate()
+	note := RotationNote(by(r), k, err)
+	if s.o.Queue != nil {
+		if e := s.o.Queue.Note(context.WithoutCancel(r.Context()), note); e != nil {
+			s.log.Error("http: journal", "error", e)
+		}
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	s.log.Info("keys: operator's hand", "verb", "rotate", "kek", k.ID)
+	s.log.Info("keys: operator's hand", "verb", "rotate", "by", note.By, "kek", k.ID)
 	writeJSON(w, k)
+}
+
+// RotationNote is what the journal keeps of a rotation: by whom, the new key-encryption key,
+// and why there is none.
+func RotationNote(by string, k Key, err error) queue.OperatorAction {
+	note := queue.OperatorAction{Verb: "rotate-keys", By: by}
+	if err != nil {
+		note.Failed = err.Error()
+	} else {
+		note.Target = fmt.Sprintf("key-encryption key %d", k.ID)
+	}
+	return note
 }
 
 func noKeys() *Problem {

@@ -2,8 +2,10 @@ package httpapi
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -42,6 +44,18 @@ func TestKeysRoundTrip(t *testing.T) {
 	var p *Problem
 	if _, err := c.RotateKeys(t.Context()); !errors.As(err, &p) || p.Status != http.StatusInternalServerError {
 		t.Errorf("a rotation that failed: %v", err)
+	}
+	// Who rotated, and that it failed, is in the journal.
+	q, _ := handed(t, 1, "one.example")
+	c = onSocket(t, New(Options{Keys: f, Queue: q}))
+	_, _ = c.RotateKeys(t.Context())
+	if o := operator(t, q); o.Verb != "rotate-keys" || !strings.HasPrefix(o.By, "uid ") || o.Failed != f.err.Error() {
+		t.Errorf("the journal has %+v", o)
+	}
+	f.err = nil
+	k, err := c.RotateKeys(t.Context())
+	if o := operator(t, q); err != nil || o.Failed != "" || o.Target != fmt.Sprintf("key-encryption key %d", k.ID) {
+		t.Errorf("%+v, %v: the journal has %+v", k, err, o)
 	}
 	none := onSocket(t, New(Options{}))
 	if _, err := none.RotateKeys(t.Context()); !errors.As(err, &p) || p.Status != http.StatusNotFound {

@@ -107,14 +107,14 @@ func (s *Server) erasePerson(w http.ResponseWriter, r *http.Request) {
 		_ = patient(ctl, time.Time{})
 	}
 	res, err := s.o.Persons.Erase(context.WithoutCancel(r.Context()), a, queue.EraseOptions{
-		DryRun: dry, News: func(what string, seen, hit int) { tell(erasing{News: &ErasureNews{what, seen, hit}}) },
+		DryRun: dry, By: by(r), News: func(what string, seen, hit int) { tell(erasing{News: &ErasureNews{what, seen, hit}}) },
 	})
 	if err != nil && !errors.Is(err, queue.ErrNobody) {
 		tell(erasing{Problem: s.erasureProblem(err)})
 		return
 	}
 	if err == nil && !dry {
-		s.log.Info("queue: operator's hand", "verb", "erase", "receipt", res.ID, "messages", res.Messages, "entries", res.Entries)
+		s.log.Info("queue: operator's hand", "verb", "erase", "by", res.By, "receipt", res.ID, "messages", res.Messages, "entries", res.Entries)
 	}
 	tell(erasing{Result: res})
 }

@@ -1,6 +1,7 @@
 package smtpclient
 
 import (
+	"crypto/x509"
 	"fmt"
 	"runtime"
 	"strings"
@@ -40,6 +41,43 @@ func BenchmarkSend(b *testing.B) {
 				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 			})
 		}
+	}
+}
+
+// BenchmarkOpen is a new connection with STARTTLS for each message, as to a domain that had
+// no mail for a while: its TLS session is resumed, or its host is a new one each time with
+// the certificate of all.
+func BenchmarkOpen(b *testing.B) {
+	body := "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 78)+"\r\n", 51)
+	for _, kind := range []string{"resumed", "new host"} {
+		b.Run(kind, func(b *testing.B) {
+			k := startSink(b, greetAll+"STARTTLS")
+			k.blind = true
+			leaf, err := x509.ParseCertificate(k.tls.Certificates[0].Certificate[0])
+			if err != nil {
+				b.Fatal(err)
+			}
+			o := options()
+			o.Roots = x509.NewCertPool()
+			o.Roots.AddCert(leaf)
+			p := newPool(b, o)
+			defer p.Close()
+			st := step(k.addr, policy.Modern)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if kind == "new host" {
+					st.Target.Names = []policy.Domain{policy.Domain(fmt.Sprintf("mx%d.example.test", i))}
+				}
+				s, _, f := p.Open(b.Context(), st)
+				if f != nil {
+					b.Fatal(f)
+				}
+				if f := s.Send(b.Context(), mail(body, "b@example.test")).Results[0].Failure; f != nil {
+					b.Fatal(f)
+				}
+				s.Quit()
+			}
+		})
 	}
 }
 

@@ -17,7 +17,7 @@ type proof struct {
 }
 
 // inspect measures a connection against a step. What was measured within the last
-// minute is used again: all that policy.Inspect looks at is either fixed (the
+// minute is used again: all that an Inspector looks at is either fixed (the
 // handshake, the roots), or part of the pool's key (host, SNI, TLSA, names,
 // rung), or taken from the step at hand (route), or time; and a certificate that
 // has run out since is noticed at once.
@@ -29,7 +29,7 @@ func (p *Pool) inspect(c *conn, s policy.Step) policy.Evidence {
 	defer c.proving.Unlock()
 	now := p.o.Now()
 	if age := now.Sub(c.proof.at); age < 0 || age >= proofAge || c.expired(now) {
-		c.proof.evidence = policy.Inspect(*c.tls, s, p.o.Roots, now)
+		c.proof.evidence = p.inspector.Inspect(*c.tls, s, now)
 		c.proof.evidence.RequireTLS = c.ext.requireTLS // RFC 8689 2: of the EHLO after TLS
 		c.proof.at = now
 	}

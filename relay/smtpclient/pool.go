@@ -21,6 +21,8 @@ type Pool struct {
 	profiles profiles
 	quirks   quirks
 	tickets  tickets
+	// inspector measures handshakes, with the pool's memory of chains.
+	inspector policy.Inspector
 	// handshakes has one place for each that may go on at once.
 	handshakes turnstile
 	buffers    sync.Pool // of *[flightSize]byte, for content on its way
@@ -74,6 +76,7 @@ func New(o Options) *Pool {
 		profiles:   newProfiles(o.Roots),
 		quirks:     quirks{seen: map[hostKey]quirk{}},
 		tickets:    tickets{byKey: map[key]*list.Element{}},
+		inspector:  policy.Inspector{Roots: o.Roots, Chains: newChains()},
 		handshakes: make(turnstile, o.Handshakes),
 		buffers:    sync.Pool{New: func() any { return new([flightSize]byte) }},
 		flights:    sync.Pool{New: func() any { return new([]byte) }},

@@ -13,8 +13,10 @@ import (
 // group fit in the socket buffers while we still write (RFC 2920 3.1, deadlock).
 const batchLimit = 100
 
-// maxMoves is how many connections may be lost before a message's turn comes.
-const maxMoves = 3
+// maxMoves is how many connections may be lost before a message's turn comes. A host that hangs
+// up after each message loses those who sit beside it, until it is known for that: each
+// time one of them gets through, and four times is not rare.
+const maxMoves = 10
 
 // session is a use of a connection, a seat on it where others use it too. It
 // implements relay.Session; one goroutine uses it.

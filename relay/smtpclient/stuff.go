@@ -3,7 +3,11 @@ package smtpclient
 import (
 	"bytes"
 	"errors"
+	"slices"
 )
+
+// stuffRoom is for the dots that a content gets, the last one, and a little.
+const stuffRoom = 64
 
 // Errors of the content. They are our own faults: such a content should have been
 // refused at submission.
@@ -74,6 +78,8 @@ func (s *stuffer) appendTo(dst, p []byte) ([]byte, error) {
 	if err := s.check(p); err != nil {
 		return dst, err
 	}
+	// On a new connection dst is new: it would double its way up to the content.
+	dst = slices.Grow(dst, len(p)+stuffRoom)
 	for len(p) > 0 {
 		if start && p[0] == '.' {
 			dst = append(dst, '.')

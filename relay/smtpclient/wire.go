@@ -201,6 +201,9 @@ func (w *wire) unexpected() bool {
 	w.dry = nil // no reply is waited for
 	_, err := w.r.Peek(1)
 	w.dry = dry
+	if err != nil && !isTimeout(err) {
+		_ = w.fail(err) // it would not hear a QUIT
+	}
 	return !isTimeout(err)
 }
 

@@ -33,8 +33,10 @@ func (g *gate) startTLS() {
 	if err != nil || !g.secure() {
 		return
 	}
-	next := newGate(g.server, g.door, g.conn, g.peer)
-	next.tcp, next.tls, next.tlsClause, next.br, next.hush = g.tcp, g.tls, g.tlsClause, g.br, true
+	next := &gate{
+		server: g.server, door: g.door, conn: g.conn, tcp: g.tcp, br: g.br, peer: g.peer,
+		tls: g.tls, tlsClause: g.tlsClause, hush: true,
+	}
 	next.errors, next.logins = g.errors, g.logins
 	next.commands, next.messages = g.commands, g.messages
 	g.moved = true

@@ -339,6 +339,7 @@ func (d *door) serve(g *gate) bool {
 // run is go-smtp at work on what serve hands over.
 func (d *door) run() {
 	gs := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
+		deepen(0)
 		return newSession(c.Conn().(*gate)), nil
 	}))
 	gs.Domain = d.server.hostname

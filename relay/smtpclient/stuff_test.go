@@ -1,0 +1,21 @@
+package smtpclient
+
+import (
+	"strings"
+	"testing"
+)
+
+// On a new connection a content takes one allocation, whatever its dots.
+func TestStuffAllocatesOnce(t *testing.T) {
+	content := []byte(strings.Repeat(".\r\nline\r\n", 20) + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 60))
+	n := testing.AllocsPerRun(50, func() {
+		var s stuffer
+		out, err := s.appendTo(nil, content)
+		if err != nil || len(out) != len(content)+20 {
+			t.Fatalf("%d octets, %v", len(out), err)
+		}
+	})
+	if n > 1 {
+		t.Errorf("%v allocations, want 1", n)
+	}
+}
