@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -122,5 +124,41 @@ func TestDeedsOfAStoppedRelay(t *testing.T) {
 	want := []string{"rotate-keys by " + me + ": key-encryption key 2", "erase by " + me + ": receipt " + receipt.ID}
 	if err != nil || !slices.Equal(deeds, want) {
 		t.Errorf("the journal has %q, %v; want %q", deeds, err, want)
+	}
+}
+
+// TestKeysAway: while the volume of the keys is not mounted nothing opens the queue for writing, not
+// even to sign its journal with a new key; with the keys back the proof holds.
+func TestKeysAway(t *testing.T) {
+	t.Parallel()
+	dir, command := stopped(t)
+	keys := filepath.Join(dir, "keys")
+	if err := os.Rename(keys, keys+".away"); err != nil {
+		t.Fatal(err)
+	}
+	sums := func() map[string]string {
+		all := make(map[string]string)
+		eachFile(t, dir, func(path string, b []byte) { all[path] = fmt.Sprintf("%x", sha256.Sum256(b)) })
+		return all
+	}
+	for _, empty := range []bool{false, true} { // a mount point is empty
+		if empty {
+			if err := os.Mkdir(keys, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := sums()
+		command(exitStorage, "serve")
+		command(exitStorage, "erase", "later.ann@two.example")
+		if after := sums(); !maps.Equal(before, after) {
+			t.Errorf("a start that refuses has changed something (empty directory: %v): %v", empty, after)
+		}
+	}
+	if err := errors.Join(os.Remove(keys), os.Rename(keys+".away", keys)); err != nil {
+		t.Fatal(err)
+	}
+	command(0, "erase", "later.ann@two.example") // opens it for writing
+	if out := command(0, "audit", "verify"); !strings.Contains(out, "fine") {
+		t.Errorf("%s", out)
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/sealpost/sealpost/config"
@@ -31,6 +34,9 @@ type vaultOptions struct {
 // openVault opens store and keys, which must belong together. The store comes first: it
 // knows whether there must be keys, so that none are made anew where some are missing.
 func openVault(cfg *config.Config, o vaultOptions) (*vault, error) {
+	if err := keysThere(cfg, o); err != nil {
+		return nil, &exitError{exitStorage, fmt.Errorf("sealpost: the keys cannot be used: %w", err)}
+	}
 	inner, err := pebblestore.Open(pebblestore.Options{
 		Dir: cfg.QueueDir(), KeyDir: cfg.KeyDir(), Retention: cfg.Queue.JournalRetention,
 		MaxJournal: cfg.Queue.JournalMaxSize, Opaque: cfg.Queue.Encryption.Enabled, Logger: o.log, Fatal: o.fatal,
@@ -52,6 +58,25 @@ func openVault(cfg *config.Config, o vaultOptions) (*vault, error) {
 		return nil, errors.Join(err, v.close())
 	}
 	return v, nil
+}
+
+// keysThere looks for the keys that a sealed queue needs before anything is opened for writing,
+// where their directory may be another one, such as that of a volume which is not mounted: the
+// journal's key is missing, and a new one would be made and sign.
+func keysThere(cfg *config.Config, o vaultOptions) error {
+	_, err := os.Stat(filepath.Join(cfg.KeyDir(), pebblestore.PublicKeyFile))
+	if !cfg.Queue.Encryption.Enabled || !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	disk, err := pebblestore.Inspect(pebblestore.Options{Dir: cfg.QueueDir()})
+	if err != nil {
+		return nil // there is no queue yet, or who opens it says better what is wrong
+	}
+	look, err := seal.LookAt(context.Background(), disk, ringOptions(cfg, "", o.seams), seal.Options{})
+	if err == nil {
+		err = look.Close()
+	}
+	return errors.Join(err, disk.Close())
 }
 
 // sealedButPlain is the error of a sealed queue with a configuration that has no keys.
