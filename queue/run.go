@@ -25,7 +25,9 @@ const (
 	// groupShare: one group alone gets three of four workers, two get six of seven.
 	// What is left is for a group that has nothing in delivery yet.
 	groupShare = 3
-	laneTrial  = 2 // couriers for a domain that has not answered yet
+	// shortWorkers is how many envelopes fly at once on a disk that is nearly full (Options.Short).
+	shortWorkers = 4
+	laneTrial    = 2 // couriers for a domain that has not answered yet
 )
 
 // rowKey names a row.
@@ -57,7 +59,7 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 		if paused {
 			pause = clockStep // should nobody tell us of its end
 		}
-		if room := cap(free) - len(free); room > 0 && !paused {
+		if room := q.room(free); room > 0 && !paused {
 			now, o := q.now(), q.tuned.Load()
 			rows, at, err := q.store.Claim(ctx, ClaimQuery{
 				Now: now, Until: now.Add(o.AttemptLimit + leaseMargin), Limit: room, PerLane: o.PerLane, Share: groupShare, Trial: laneTrial,
@@ -96,6 +98,16 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 		}
 	}
 	return nil
+}
+
+// room is how many more envelopes may fly. On a disk that is nearly full it is few: what they write
+// must not outrun what makes room, which is slower than they are.
+func (q *Queue) room(free chan struct{}) int {
+	most := cap(free)
+	if q.o.Short != nil && q.o.Short() {
+		most = min(most, shortWorkers)
+	}
+	return most - len(free)
 }
 
 // paused asks Options.Paused, and whether everything is suspended. Outside a pause Run need
@@ -209,6 +221,7 @@ func (q *Queue) deliver(ctx context.Context, c Courier, l *Lease) (rep *Report) 
 // land settles and commits. An error of the store is waited out for a while; then
 // the lease runs out and the envelope is tried again.
 func (q *Queue) land(ctx context.Context, r *Row, t trial) {
+	t.short = t.report != nil && q.o.Short != nil && q.o.Short()
 	s := q.tuned.Load().settle(t)
 	err := q.commit(ctx, r, &t, &s)
 	if err == nil {

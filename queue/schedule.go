@@ -27,7 +27,8 @@ type Schedule struct {
 	ends     heap[*lease]      // by end; those that no change in flight touches
 	ages     ages
 	turns    turns
-	fence    uint64 // last fence given
+	fence    uint64   // last fence given
+	floor    packedID // below it nothing is, and nothing comes
 }
 
 // slot is a row without its data.
@@ -126,7 +127,7 @@ func (s *Schedule) Reserve(id ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, taken := s.reserved[p]
-	if _, there := s.index.get(p); there || taken {
+	if _, there := s.index.get(p); there || taken || p.less(s.floor) {
 		return ErrExists
 	}
 	s.reserved[p] = struct{}{}
@@ -343,6 +344,33 @@ func (s *Schedule) First() ID {
 		return ""
 	}
 	return packedID{hi: uint64(first) << 16}.id()
+}
+
+// Clear returns the ID, at most the one that is given, below which no message is, none is being
+// inserted, and from now on none can be: Reserve refuses those. What a store has of such is dead.
+func (s *Schedule) Clear(below ID) ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	floor, ok := below.pack()
+	if !ok {
+		return ""
+	}
+	for state := RowWaiting; state <= RowHeld; state++ {
+		if at, ok := s.ages.oldest(state); ok {
+			if p := (packedID{hi: uint64(at) << 16}); p.less(floor) {
+				floor = p
+			}
+		}
+	}
+	for p := range s.reserved {
+		if p.less(floor) {
+			floor = p
+		}
+	}
+	if s.floor.less(floor) {
+		s.floor = floor
+	}
+	return floor.id()
 }
 
 // Size is the size of a message's body. ErrNotFound when there is none.

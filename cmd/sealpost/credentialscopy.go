@@ -53,7 +53,7 @@ func ownCredentials(cfg *config.Config) (list []config.Credential, doubt string,
 		if spareErr == nil && !bytes.Equal(text, spare) {
 			doubt = credentialsCopy(cfg) + ", the copy of " + path + ", is damaged or old: `sealpost user passwd` writes it anew; look at the disk"
 		}
-	case bytes.Contains(text, []byte(sumLine)) || spareErr == nil && differ(text, spare) == 1:
+	case bytes.Contains(text, []byte(sumLine)) || spareErr == nil && (differ(text, spare) == 1 || isCut(text, spare)):
 		text, doubt = doubted(cfg, text, spare)
 	}
 	c, err := config.Parse(path, text, nil)
@@ -61,6 +61,19 @@ func ownCredentials(cfg *config.Config) (list []config.Credential, doubt string,
 		return nil, doubt, err
 	}
 	return c.Credentials, doubt, nil
+}
+
+// isCut reports whether a text is what a crash or a full disk leaves of another one: nothing, zeros, or
+// its beginning up to the middle of an entry.
+func isCut(text, whole []byte) bool {
+	if len(bytes.Trim(text, "\x00")) == 0 {
+		return true
+	}
+	if !bytes.HasPrefix(whole, text) {
+		return false
+	}
+	_, err := config.Parse("", text, nil)
+	return err != nil
 }
 
 // doubted chooses between a file that is not as it was written and its copy.
@@ -73,6 +86,8 @@ func doubted(cfg *config.Config, text, spare []byte) (use []byte, doubt string) 
 	}
 	_, err := config.Parse(path, text, nil)
 	switch n := differ(text, spare); {
+	case isCut(text, spare):
+		use, doubt = spare, path+" was cut short, or is empty: its copy "+credentialsCopy(cfg)+" is used: `sealpost user passwd` writes both anew; look at the disk"+edit
 	case n == 1:
 		use, doubt = spare, path+" is damaged, one octet is another than in its copy "+credentialsCopy(cfg)+", which is used: `sealpost user passwd` writes both anew; look at the disk"+edit
 	case err != nil:

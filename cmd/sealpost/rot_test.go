@@ -176,3 +176,43 @@ func readRotten(t *testing.T, dir string) (said string, err error) {
 	}
 	return log.String(), nil
 }
+
+// What a crash or a full disk leaves of credentials.toml, nothing, zeros or its beginning, is
+// replaced by its copy; the list of an operator who took entries out counts.
+func TestCredentialsCut(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	cfg.Server.DataDir = t.TempDir()
+	var list []config.Credential
+	for _, name := range []string{"one", "two", "three"} {
+		list = append(list, config.Credential{Name: name, PasswordHash: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g", Senders: []string{"@shop.example"}})
+	}
+	if err := writeCredentials(cfg, list); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(credentialsFile(cfg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := bytes.LastIndex(whole, []byte("[[credential]]"))
+	for _, tt := range []struct {
+		name string
+		text []byte
+		want int
+		say  bool
+	}{
+		{"empty", nil, 3, true},
+		{"zeros", make([]byte, len(whole)), 3, true},
+		{"half an entry", whole[:second+20], 3, true},
+		{"all but the last octets", whole[:len(whole)-5], 3, true},
+		{"an edit: the last entry and the sum are gone", whole[:second], 2, false},
+	} {
+		if err := os.WriteFile(credentialsFile(cfg), tt.text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		own, doubt, err := ownCredentials(cfg)
+		if err != nil || len(own) != tt.want || tt.say != (doubt != "") {
+			t.Errorf("%s: %d credentials, %q, %v; want %d", tt.name, len(own), doubt, err, tt.want)
+		}
+	}
+}

@@ -35,29 +35,51 @@ type vaultOptions struct {
 // knows whether there must be keys, so that none are made anew where some are missing.
 func openVault(cfg *config.Config, o vaultOptions) (*vault, error) {
 	if err := keysThere(cfg, o); err != nil {
-		return nil, &exitError{exitStorage, fmt.Errorf("sealpost: the keys cannot be used: %w", err)}
+		return nil, wrongKeys(err)
 	}
+	v := &vault{}
 	inner, err := pebblestore.Open(pebblestore.Options{
 		Dir: cfg.QueueDir(), KeyDir: cfg.KeyDir(), Retention: cfg.Queue.JournalRetention,
-		MaxJournal: cfg.Queue.JournalMaxSize, Opaque: cfg.Queue.Encryption.Enabled, Logger: o.log, Fatal: o.fatal,
+		MaxJournal: cfg.Queue.JournalMaxSize, Logger: o.log, Fatal: o.fatal,
+		Before: func(s *pebblestore.Store) error { return v.openKeys(cfg, s, o) },
 	})
 	if err != nil {
-		return nil, &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
+		var known *exitError
+		if !errors.As(err, &known) && !errors.Is(err, errSealed) {
+			err = &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
+		}
+		if v.ring != nil {
+			err = errors.Join(err, v.ring.Close())
+		}
+		return nil, err
 	}
-	v := &vault{store: inner, disk: inner}
-	mark, err := seal.RingOf(context.Background(), inner)
-	switch {
-	case err != nil:
-		err = &exitError{exitStorage, fmt.Errorf("sealpost: the storage cannot be used: %w", err)}
-	case cfg.Queue.Encryption.Enabled:
-		err = v.seal(cfg, mark, o)
-	case mark != "":
-		err = sealedButPlain(cfg, mark)
-	}
-	if err != nil {
-		return nil, errors.Join(err, v.close())
+	v.store, v.disk = inner, inner
+	if v.ring != nil {
+		if err := v.seal(cfg, o); err != nil {
+			return nil, errors.Join(err, v.close())
+		}
 	}
 	return v, nil
+}
+
+// openKeys opens the keys that belong to the store, before anything is signed with one of another's.
+func (v *vault) openKeys(cfg *config.Config, disk *pebblestore.Store, o vaultOptions) error {
+	mark, err := seal.RingOf(context.Background(), disk)
+	switch {
+	case err != nil:
+		return err
+	case cfg.Queue.Encryption.Enabled:
+		if v.ring, err = seal.OpenRing(ringOptions(cfg, mark, o.seams)); err != nil {
+			return wrongKeys(err)
+		}
+	case mark != "":
+		return sealedButPlain(cfg, mark)
+	}
+	return nil
+}
+
+func wrongKeys(err error) error {
+	return &exitError{exitStorage, fmt.Errorf("sealpost: the keys cannot be used: %w", err)}
 }
 
 // keysThere looks for the keys that a sealed queue needs before anything is opened for writing,
@@ -79,25 +101,22 @@ func keysThere(cfg *config.Config, o vaultOptions) error {
 	return errors.Join(err, disk.Close())
 }
 
+// errSealed: a sealed queue, and a configuration without encryption.
+var errSealed = errors.New("is encrypted")
+
 // sealedButPlain is the error of a sealed queue with a configuration that has no keys.
 func sealedButPlain(cfg *config.Config, mark string) error {
-	return fmt.Errorf("the queue in %s is encrypted (key ring %s), and queue.encryption.enabled is false: write enabled = true; to go on without encryption, let the queue run empty, stop, and move %s away",
-		cfg.QueueDir(), mark, cfg.QueueDir())
+	return fmt.Errorf("the queue in %s %w (key ring %s), and queue.encryption.enabled is false: write enabled = true; to go on without encryption, let the queue run empty, stop, and move %s away",
+		cfg.QueueDir(), errSealed, mark, cfg.QueueDir())
 }
 
-// seal opens the keys and puts the seal in front of the store.
-func (v *vault) seal(cfg *config.Config, mark string, o vaultOptions) (err error) {
-	wrong := func(err error) error {
-		return &exitError{exitStorage, fmt.Errorf("sealpost: the keys cannot be used: %w", err)}
-	}
-	if v.ring, err = seal.OpenRing(ringOptions(cfg, mark, o.seams)); err != nil {
-		return wrong(err)
-	}
+// seal puts the seal in front of the store.
+func (v *vault) seal(cfg *config.Config, o vaultOptions) (err error) {
 	v.sealed, err = seal.New(v.store, v.ring, seal.Options{
 		Logger: o.log, Damaged: o.damaged, RefusePlain: cfg.Queue.Encryption.RefusePlain,
 	})
 	if err != nil {
-		return wrong(err)
+		return wrongKeys(err)
 	}
 	v.store = v.sealed
 	return nil

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
 
@@ -144,9 +145,40 @@ func (s *Store) MakeRoom() {
 	if now-last < int64(clearEvery) || !s.cleared.CompareAndSwap(last, now) || s.db.Metrics().MemTable.Count > 1 {
 		return
 	}
+	if err := s.clearDead(); err != nil {
+		s.log.Errorf("making room: %v", err)
+	}
 	if _, err := s.db.AsyncFlush(); err != nil {
 		s.log.Errorf("making room: %v", err)
 	}
+}
+
+// deadFor is how old what is cleared must be: an insertion reserves its ID a moment after it was made.
+const deadFor = 10 * time.Second
+
+// clearDead removes the bodies before the oldest message in one step. They were removed one by one, but
+// their tables stay until a compaction writes them anew, for which a full disk has no room; tables of
+// which nothing is left are dropped unread.
+func (s *Store) clearDead() error {
+	floor := s.schedule.Clear(queue.NewID(time.Now().Add(-deadFor)))
+	s.shelf.mu.Lock()
+	for id := range s.shelf.open {
+		floor = min(floor, id) // somebody reads it still
+	}
+	s.shelf.mu.Unlock()
+	if floor == "" || floor <= s.deadBelow {
+		return nil
+	}
+	b := s.db.NewBatch()
+	defer b.Close()
+	if err := b.DeleteRange([]byte{prefixBody}, idKey(prefixBody, floor), nil); err != nil {
+		return err
+	}
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return err
+	}
+	s.deadBelow = floor
+	return nil
 }
 
 // Full reports whether the disk was full and is not yet good for new mail.

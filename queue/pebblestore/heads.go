@@ -97,7 +97,15 @@ func (s *Store) loadJournal(o *Options) (err error) {
 	if dir == "" {
 		dir = o.Dir
 	}
-	if !o.Guest || exists(o.fs, o.fs.PathJoin(dir, keyFile)) {
+	there := exists(o.fs, o.fs.PathJoin(dir, keyFile))
+	if public := publicIn(o.fs, dir); !there && public != nil {
+		// The public half alone is what a crash leaves while the first key is made, too.
+		if head, _, err := newestHead(s.db, &queue.CheckOptions{Keys: []ed25519.PublicKey{public}}); err == nil && head != nil {
+			return fmt.Errorf("key of the journal: %s is missing, and %s beside it is that of the heads so far: put it back; to go on with a new key move %s away, and keep it to verify what was signed with it",
+				o.fs.PathJoin(dir, keyFile), PublicKeyFile, PublicKeyFile)
+		}
+	}
+	if !o.Guest || there {
 		if s.signer.key, err = loadKey(o.fs, dir, s.log); err != nil {
 			return err
 		}

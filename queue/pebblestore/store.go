@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
 
@@ -33,8 +32,9 @@ type Options struct {
 	// Guest: who opens the store only looks. Where there is no key for the journal's heads
 	// none is made, and nothing is signed.
 	Guest bool
-	// Opaque: what is stored is sealed, so that packing it would be in vain.
-	Opaque bool
+	// Before is called when cells can be read and before anything is signed; an error ends Open, which
+	// returns it as it is. nil: nobody asks.
+	Before func(*Store) error
 	Logger *slog.Logger // nil: discard
 	// Fatal ends the process when the disk failed under the log; it must neither
 	// return nor panic, for Pebble's locks are held. nil: os.Exit. The code is 3.
@@ -60,8 +60,8 @@ const startReserve = 16 << 20
 // Bounds of a memtable. Big ones are good: most messages die in them.
 const (
 	memTableMin = 1 << 20
-	memTableMax = 32 << 20
-	memTables   = 3 // at most, before writes wait
+	memTableMax = 40 << 20
+	memTables   = 4 // at most, before writes wait
 )
 
 // deletedAfter is how long large bodies that are done may stay on disk: what removes them is
@@ -82,10 +82,12 @@ type Store struct {
 	small    sync.Pool // *[]byte of smallSize
 	tables   tables
 	ballast  *ballast
-	cleared  atomic.Int64 // when MakeRoom did something last, Unix ns
-	stop     chan struct{}
-	work     chan struct{} // capacity 1: a head is due, or the journal is too large
-	keeper   sync.WaitGroup
+	// deadBelow is the ID below which MakeRoom has cleared. Owned by who has set cleared last.
+	deadBelow queue.ID
+	cleared   atomic.Int64 // when MakeRoom did something last, Unix ns
+	stop      chan struct{}
+	work      chan struct{} // capacity 1: a head is due, or the journal is too large
+	keeper    sync.WaitGroup
 }
 
 var (
@@ -148,6 +150,11 @@ func Open(o Options) (*Store, error) {
 			err = fmt.Errorf("a file of the queue is gone, or was cut short: nothing was changed: put it back, or restore the queue from a backup: %w", err)
 		}
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), lock.Close())
+	}
+	if o.Before != nil {
+		if err := o.Before(s); err != nil {
+			return nil, errors.Join(err, s.db.Close(), lock.Close())
+		}
 	}
 	if err := s.load(&o); err != nil {
 		if pebble.IsCorruptionError(err) {
@@ -217,7 +224,7 @@ func (o *Options) checkSpace(b *ballast) error {
 func settings(o *Options, s *Store, lock *pebble.Lock) *pebble.Options {
 	log := s.log
 	po := &pebble.Options{
-		FS:   &walFS{twinFS{gatherFS{fullFS{tableFS{o.fs, log, log.check}, s.ballast}}, log}, o.Dir, log},
+		FS:   &walFS{twinFS{fullFS{tableFS{o.fs, log, log.check}, s.ballast}, log}, o.Dir, log},
 		Lock: lock,
 		// Pinned: a newer format cannot be undone. The next ones only bring value separation.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
@@ -235,11 +242,6 @@ func settings(o *Options, s *Store, lock *pebble.Lock) *pebble.Options {
 		FlushDelayDeleteRange:       deletedAfter,
 		Logger:                      log,
 		EventListener:               log.listener(s.ballast),
-	}
-	if o.Opaque {
-		for i := range po.Levels {
-			po.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
-		}
 	}
 	po.Experimental.SpanPolicyFunc = apart
 	po.Experimental.CompactionScheduler = newScheduler(log.resting)
