@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -99,6 +100,36 @@ type storedCredential struct {
 	Senders      []string `toml:"senders,omitempty"`
 	Floor        string   `toml:"floor,omitempty"`
 	Rate         string   `toml:"rate,omitempty"`
+}
+
+// putCredential puts one credential into the file, in place of one of its name when that is known. Who
+// does the same at that time waits.
+func putCredential(cfg *config.Config, cred config.Credential, known bool) (err error) {
+	if err := os.MkdirAll(cfg.Server.DataDir, 0o700); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(filepath.Join(cfg.Server.DataDir, "credentials.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := errors.Join(keepOwner(lock, cfg.Server.DataDir), lockFile(lock)); err != nil {
+		return err
+	}
+	list, _, err := ownCredentials(cfg)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(list, func(o config.Credential) bool { return o.Name == cred.Name })
+	switch {
+	case i >= 0 && known:
+		list[i] = cred
+	case i >= 0:
+		return fmt.Errorf("there is a credential %q by now: `sealpost user passwd` gives it a new password", cred.Name)
+	default:
+		list = append(list, cred)
+	}
+	return writeCredentials(cfg, list)
 }
 
 // writeCredentials replaces the file in one step: a reader sees the old one or the

@@ -20,3 +20,6 @@ func keepOwner(f *os.File, dir string) error {
 	}
 	return f.Chown(int(st.Uid), int(st.Gid))
 }
+
+// lockFile waits until the file is nobody else's; closing it gives it up.
+func lockFile(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX) }

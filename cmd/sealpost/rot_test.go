@@ -3,12 +3,14 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sealpost/sealpost/config"
@@ -177,6 +179,8 @@ func readRotten(t *testing.T, dir string) (said string, err error) {
 	return log.String(), nil
 }
 
+const someHash = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g"
+
 // What a crash or a full disk leaves of credentials.toml, nothing, zeros or its beginning, is
 // replaced by its copy; the list of an operator who took entries out counts.
 func TestCredentialsCut(t *testing.T) {
@@ -185,7 +189,7 @@ func TestCredentialsCut(t *testing.T) {
 	cfg.Server.DataDir = t.TempDir()
 	var list []config.Credential
 	for _, name := range []string{"one", "two", "three"} {
-		list = append(list, config.Credential{Name: name, PasswordHash: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g", Senders: []string{"@shop.example"}})
+		list = append(list, config.Credential{Name: name, PasswordHash: someHash, Senders: []string{"@shop.example"}})
 	}
 	if err := writeCredentials(cfg, list); err != nil {
 		t.Fatal(err)
@@ -214,5 +218,28 @@ func TestCredentialsCut(t *testing.T) {
 		if err != nil || len(own) != tt.want || tt.say != (doubt != "") {
 			t.Errorf("%s: %d credentials, %q, %v; want %d", tt.name, len(own), doubt, err, tt.want)
 		}
+	}
+}
+
+// Who adds credentials at the same time as others adds to theirs.
+func TestCredentialsAtOnce(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	cfg.Server.DataDir = t.TempDir()
+	var crew sync.WaitGroup
+	for i := range 12 {
+		crew.Go(func() {
+			if err := putCredential(cfg, config.Credential{Name: fmt.Sprint("app", i), PasswordHash: someHash}, false); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	crew.Wait()
+	own, doubt, err := ownCredentials(cfg)
+	if err != nil || doubt != "" || len(own) != 12 {
+		t.Errorf("%d credentials, %q, %v", len(own), doubt, err)
+	}
+	if err := putCredential(cfg, config.Credential{Name: "app3", PasswordHash: someHash}, false); err == nil {
+		t.Error("a credential that is there was added")
 	}
 }

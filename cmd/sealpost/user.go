@@ -49,7 +49,7 @@ func (c *userAddCmd) Run(s streams) error {
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
-	return c.finish(s, cfg, own, cred)
+	return c.finish(s, cfg, cred, false)
 }
 
 // credential checks name, senders, floor and rate with the configuration's own
@@ -92,8 +92,7 @@ func (c *userPasswdCmd) Run(s streams) error {
 	if i < 0 {
 		return fmt.Errorf("there is no credential %q in %s", c.Name, credentialsFile(cfg))
 	}
-	cred := own[i]
-	return c.finish(s, cfg, slices.Delete(own, i, i+1), cred)
+	return c.finish(s, cfg, own[i], true)
 }
 
 func (t *userTarget) open(s streams) (*config.Config, []config.Credential, error) {
@@ -108,8 +107,9 @@ func (t *userTarget) open(s streams) (*config.Config, []config.Credential, error
 	return cfg, own, err
 }
 
-// finish sets the password, writes the file and prints a password that was made.
-func (t *userTarget) finish(s streams, cfg *config.Config, others []config.Credential, cred config.Credential) error {
+// finish sets the password, writes the file and prints a password that was made. known: the
+// credential is there already.
+func (t *userTarget) finish(s streams, cfg *config.Config, cred config.Credential, known bool) error {
 	password, err := t.password(s.in)
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (t *userTarget) finish(s streams, cfg *config.Config, others []config.Crede
 		cred.SCRAM = ""
 		fmt.Fprintln(s.err, "note: no SCRAM for this password:", err)
 	}
-	if err := writeCredentials(cfg, append(others, cred)); err != nil {
+	if err := putCredential(cfg, cred, known); err != nil {
 		return fmt.Errorf("%s: %w", credentialsFile(cfg), err)
 	}
 	if t.PasswordStdin {
