@@ -28,7 +28,7 @@ type Schedule struct {
 	ages     ages
 	turns    turns
 	fence    uint64   // last fence given
-	floor    packedID // below it nothing is, and nothing comes
+	floor    packedID // below it nothing is, and nothing comes while a store clears
 }
 
 // slot is a row without its data.
@@ -347,7 +347,7 @@ func (s *Schedule) First() ID {
 }
 
 // Clear returns the ID, at most the one that is given, below which no message is, none is being
-// inserted, and from now on none can be: Reserve refuses those. What a store has of such is dead.
+// inserted, and until Cleared none can be: Reserve refuses those. What a store has of such is dead.
 func (s *Schedule) Clear(below ID) ID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -371,6 +371,13 @@ func (s *Schedule) Clear(below ID) ID {
 		s.floor = floor
 	}
 	return floor.id()
+}
+
+// Cleared ends Clear: what is inserted from now on is behind what was removed.
+func (s *Schedule) Cleared() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.floor = packedID{}
 }
 
 // Size is the size of a message's body. ErrNotFound when there is none.

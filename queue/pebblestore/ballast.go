@@ -160,6 +160,11 @@ const deadFor = 10 * time.Second
 // their tables stay until a compaction writes them anew, for which a full disk has no room; tables of
 // which nothing is left are dropped unread.
 func (s *Store) clearDead() error {
+	if !s.clearing.TryLock() {
+		return nil
+	}
+	defer s.clearing.Unlock()
+	defer s.schedule.Cleared()
 	floor := s.schedule.Clear(queue.NewID(time.Now().Add(-deadFor)))
 	s.shelf.mu.Lock()
 	for id := range s.shelf.open {
