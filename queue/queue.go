@@ -89,6 +89,7 @@ type Queue struct {
 	parking  sync.RWMutex              // held for reading from a look at halt to the commit that follows from it
 	haltNews chan struct{}             // capacity 1: keepSuspensions shall look again
 	together together                  // what is put aside
+	lean     lean                      // tries on a disk that is nearly full
 }
 
 // New returns a queue over a store that it does not own. It reads which destinations are

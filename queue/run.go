@@ -54,13 +54,15 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		next, pause := time.Time{}, time.Duration(-1)
+		pause := time.Duration(-1)
 		paused, changed := q.paused()
 		if paused {
 			pause = clockStep // should nobody tell us of its end
 		}
-		if room := q.room(free); room > 0 && !paused {
-			now, o := q.now(), q.tuned.Load()
+		now := q.now()
+		room, next := q.room(free, now)
+		if room > 0 && !paused {
+			o := q.tuned.Load()
 			rows, at, err := q.store.Claim(ctx, ClaimQuery{
 				Now: now, Until: now.Add(o.AttemptLimit + leaseMargin), Limit: room, PerLane: o.PerLane, Share: groupShare, Trial: laneTrial,
 				Known: func(id ID, number int) bool { return q.hot.has(rowKey{id, number}) },
@@ -100,14 +102,18 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 	return nil
 }
 
-// room is how many more envelopes may fly. On a disk that is nearly full it is few: what they write
-// must not outrun what makes room, which is slower than they are.
-func (q *Queue) room(free chan struct{}) int {
-	most := cap(free)
-	if q.o.Short != nil && q.o.Short() {
-		most = min(most, shortWorkers)
+// room is how many more envelopes may fly, and when that may change by itself (zero: never).
+// On a disk that is nearly full it is few: what they write must not outrun what makes room, which
+// is slower than they are.
+func (q *Queue) room(free chan struct{}, now time.Time) (n int, next time.Time) {
+	switch {
+	case q.o.Short == nil:
+	case q.o.Short():
+		return q.lean.allow(now, shortWorkers, len(free))
+	default:
+		q.lean.over()
 	}
-	return most - len(free)
+	return cap(free) - len(free), time.Time{}
 }
 
 // paused asks Options.Paused, and whether everything is suspended. Outside a pause Run need
@@ -223,6 +229,9 @@ func (q *Queue) deliver(ctx context.Context, c Courier, l *Lease) (rep *Report) 
 func (q *Queue) land(ctx context.Context, r *Row, t trial) {
 	t.short = t.report != nil && q.o.Short != nil && q.o.Short()
 	s := q.tuned.Load().settle(t)
+	if t.short {
+		defer func() { q.lean.landed(s.done) }()
+	}
 	err := q.commit(ctx, r, &t, &s)
 	if err == nil {
 		return
