@@ -29,8 +29,8 @@ type Options struct {
 	// Gate is asked before each acceptance; nil: no gate. An error (ErrFull)
 	// refuses the draft. Notices pass it by.
 	Gate func() error
-	// Short reports that the disk is nearly full; nil: it never is. What is deferred then waits for
-	// shortDelay at least: each try writes to the journal, and fills what is left. It must not block.
+	// Short reports that the disk is nearly full; nil: it never is. Few envelopes fly then, and tries that
+	// fail are rationed (lean.go): each writes to the journal, and fills what is left. It must not block.
 	Short func() bool
 	// Paused is asked before each claim; nil: never paused. While it reports true
 	// nothing new is tried (what flies goes on): for what makes every attempt useless, such

@@ -227,9 +227,8 @@ func (q *Queue) deliver(ctx context.Context, c Courier, l *Lease) (rep *Report) 
 // land settles and commits. An error of the store is waited out for a while; then
 // the lease runs out and the envelope is tried again.
 func (q *Queue) land(ctx context.Context, r *Row, t trial) {
-	t.short = t.report != nil && q.o.Short != nil && q.o.Short()
 	s := q.tuned.Load().settle(t)
-	if t.short {
+	if t.report != nil && q.o.Short != nil && q.o.Short() {
 		defer func() { q.lean.landed(s.done) }()
 	}
 	err := q.commit(ctx, r, &t, &s)

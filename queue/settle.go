@@ -14,9 +14,7 @@ const (
 	// uncertainWait: the host may still be working on the message (RFC 1047). An
 	// operator whose schedule never waits as long is taken at his word.
 	uncertainWait = 10 * time.Minute
-	// shortDelay is the least delay on a disk that is nearly full (Options.Short).
-	shortDelay  = 5 * time.Minute
-	jitterShare = 5 // jitter is up to a fifth of the delay
+	jitterShare   = 5 // jitter is up to a fifth of the delay
 )
 
 // trial is what settle judges: an envelope at the end of its lease.
@@ -28,7 +26,6 @@ type trial struct {
 	parked   *Suspension // that the envelope is under: there was no try; nil: none
 	now      time.Time
 	jitter   float64 // in [0, 1)
-	short    bool    // the disk is nearly full
 }
 
 // settlement is what becomes of it. All of it is written in one commit.
@@ -239,9 +236,6 @@ func (o *Options) delay(t trial, tries int, uncertain bool) time.Duration {
 	}
 	if uncertain {
 		d = max(d, min(uncertainWait, slices.Max(o.Schedule)))
-	}
-	if t.short {
-		d = max(d, shortDelay)
 	}
 	return d + time.Duration(t.jitter*float64(d/jitterShare))
 }
