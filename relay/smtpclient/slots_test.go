@@ -119,7 +119,7 @@ func slots(t *testing.T, seed uint64, trouble, shape uint8) {
 	if len(p.hosts) != 0 || p.idle.Len() != 0 {
 		t.Errorf("%d places are held, %d are idle", len(p.hosts), p.idle.Len())
 		for at, h := range p.hosts {
-			t.Errorf("%v: %d open, %d idle, %d busy, %d wait", at, h.open, len(h.idle), len(h.busy), len(h.waiters))
+			t.Errorf("%v: %d open, %d idle, %d busy, %d wait", at, h.open, h.idle.n, len(h.busy), len(h.waiters))
 		}
 	}
 	if n := most.Load(); n > highest {
