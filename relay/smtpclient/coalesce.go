@@ -140,17 +140,21 @@ func (s *faces) drop(e *list.Element) {
 	s.order.Remove(e)
 }
 
-// find returns the idle connection that was used last of those for the key, or of those
-// that show its face. The lock is held.
-func (p *Pool) find(k key) (*conn, face) {
-	f := p.faces.of(k, p.o.Now())
+// find returns the idle connection that was used last of those for the key, or else of
+// those that show its face. The lock is held.
+func (p *Pool) find(k key) *conn {
 	if r, ok := p.shelf.keys[k]; ok {
-		return r.last, f
+		return r.last
 	}
-	if f == noFace {
-		return nil, f
+	if f := p.faces.of(k, p.o.Now()); f != noFace {
+		return p.shelf.faces[f].last
 	}
-	return p.shelf.faces[f].last, f
+	return nil
+}
+
+// serves is conn.serves with what is known now. The lock is held.
+func (p *Pool) serves(c *conn, k key) bool {
+	return c.key == k || c.face != noFace && c.face == p.faces.of(k, p.o.Now())
 }
 
 // met takes note of what a new connection shows.

@@ -67,7 +67,6 @@ type host struct {
 // waiter waits for a connection, or for the right to open one.
 type waiter struct {
 	key   key
-	face  face
 	given chan *conn // gets exactly one value: a seat on a connection that serves the key, or nil for a free slot
 }
 
@@ -185,8 +184,7 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 		}
 		return p.acquire(ctx, s, k)
 	}
-	c, f := p.find(k)
-	if c != nil {
+	if c := p.find(k); c != nil {
 		p.unpark(h, c)
 		p.wake(c)
 		h.seat(c)
@@ -204,12 +202,12 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 		p.hangUp(c)
 		return nil, nil
 	}
-	if c := p.beside(h, k, f); c != nil {
+	if c := p.beside(h, k); c != nil {
 		h.seat(c)
 		p.mu.Unlock()
 		return c, nil
 	}
-	w := &waiter{key: k, face: f, given: make(chan *conn, 1)}
+	w := &waiter{key: k, given: make(chan *conn, 1)}
 	h.waiters = append(h.waiters, w)
 	p.mu.Unlock()
 	return p.await(ctx, s, w)
@@ -272,7 +270,7 @@ func (p *Pool) release(c *conn) {
 		p.vacate(c.key.place)
 	case len(h.waiters) > 0:
 		w := h.next()
-		if c.serves(w.key, w.face) {
+		if p.serves(c, w.key) {
 			h.seat(c)
 			w.given <- c
 			p.invite(h, c)

@@ -50,11 +50,12 @@ func (p *Pool) sit(c *conn) {
 
 // beside returns the connection in use on which there is a free seat, and the fewest
 // are taken; nil when there is none, or others wait already. The lock is held.
-func (p *Pool) beside(h *host, k key, f face) *conn {
+func (p *Pool) beside(h *host, k key) *conn {
 	if len(h.waiters) > 0 || p.o.Window == 1 {
 		return nil
 	}
 	var best *conn
+	f := p.faces.of(k, p.o.Now())
 	for _, c := range h.busy {
 		if c.serves(k, f) && (best == nil || c.seats < best.seats) && p.hasSeat(h, c) {
 			best = c
@@ -94,7 +95,7 @@ func (l *line) hasSeat(s style, taken int) bool {
 // waits for another kind of connection gets this one's place when it has emptied. The
 // lock is held.
 func (p *Pool) invite(h *host, c *conn) {
-	for len(h.waiters) > 0 && c.serves(h.waiters[0].key, h.waiters[0].face) && p.hasSeat(h, c) {
+	for len(h.waiters) > 0 && p.serves(c, h.waiters[0].key) && p.hasSeat(h, c) {
 		h.seat(c)
 		h.next().given <- c
 	}
