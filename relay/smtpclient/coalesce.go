@@ -159,13 +159,10 @@ func (p *Pool) serves(c *conn, k key) bool {
 
 // met takes note of what a new connection shows.
 func (p *Pool) met(c *conn) {
-	c.face = faceOf(c)
-	if c.tls == nil {
-		return
-	}
+	c.face = p.faceOf(c)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.faces.saw(c.key, c.face, c.tls.DidResume, p.o.Now())
+	p.faces.saw(c.key, c.face, c.tls != nil && c.tls.DidResume, p.o.Now())
 }
 
 // bar gives the key connections of its own for a while.
@@ -212,9 +209,9 @@ func (s *session) manner() (style, bool) {
 	return max(plain, own), share && too
 }
 
-// refusedThere is for a host that refuses us: where the connection was opened for another
-// name, this name gets its own from now on.
-func (s *session) refusedThere() {
+// notThere: something went wrong that another name's connection may be to blame for, so
+// this name gets its own from now on.
+func (s *session) notThere() {
 	if !s.borrowed() {
 		return
 	}
@@ -228,14 +225,20 @@ func (x *transaction) takeBack() (batch []int) {
 	if !x.s.borrowed() || x.ctx.Err() != nil {
 		return nil
 	}
+	wrong := false
 	for _, i := range x.batch {
-		if f := x.results[i].Failure; f != nil && ofTheConnection(f.Reason) {
+		f := x.results[i].Failure
+		switch {
+		case f == nil:
+			continue
+		case ofTheConnection(f.Reason):
 			batch = append(batch, i)
 			x.results[i] = relay.RecipientResult{}
 		}
+		wrong = wrong || f.Reason != policy.Internal
 	}
-	if batch != nil {
-		x.s.refusedThere()
+	if wrong {
+		x.s.notThere()
 	}
 	return batch
 }

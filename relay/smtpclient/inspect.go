@@ -36,8 +36,11 @@ func (p *Pool) inspect(c *conn, s policy.Step) policy.Evidence {
 	return e
 }
 
-// measure is the measurement itself, of a connection with TLS.
+// measure is the measurement itself.
 func (p *Pool) measure(c *conn, s policy.Step, now time.Time) policy.Evidence {
+	if c.tls == nil {
+		return policy.InClear(s)
+	}
 	e := p.inspector.Inspect(*c.tls, s, now)
 	e.RequireTLS = c.ext.requireTLS // RFC 8689 2: of the EHLO after TLS
 	return e

@@ -36,6 +36,7 @@ type Pool struct {
 	idle   list.List             // of *conn, the longest idle first
 	shelf  shelf                 // the same, by key and face
 	faces  faces
+	faceOf func(*conn) face // faceOf, but in tests
 }
 
 var _ relay.Opener = (*Pool)(nil)
@@ -87,6 +88,7 @@ func New(o Options) *Pool {
 		hosts:      map[relay.Place]*host{},
 		shelf:      shelf{keys: map[key]row{}, faces: map[face]row{}},
 		faces:      faces{byKey: map[key]*list.Element{}},
+		faceOf:     faceOf,
 	}
 }
 

@@ -99,6 +99,7 @@ func (x *transaction) run(batch []int) {
 			continue
 		case stale:
 			x.s.replaced = true
+			x.s.notThere()
 			f = x.s.move(x.ctx, true)
 		case unsent:
 			if x.s.c.dead() != nil {

@@ -177,7 +177,6 @@ func (x *transaction) closing(command string, rep reply) outcome {
 		x.s.p.quirks.jostled(x.s.c.key.hostKey)
 	}
 	if x.first(1) {
-		x.s.refusedThere()
 		return stale
 	}
 	x.refuse(command, rep, open, accepted)
@@ -326,7 +325,6 @@ func (x *transaction) readEnvelope() (o outcome, ok bool) {
 // messages on it), and say so without 421: an old connection is replaced once.
 func (x *transaction) refuseMAIL(rep reply) outcome {
 	if x.first(1) {
-		x.s.refusedThere()
 		if x.s.c.line.last(x.turn) {
 			_ = x.s.c.fail(errRefused) // its other replies are not read
 			return stale
