@@ -34,15 +34,15 @@ const (
 // judges them, and take the same commands.
 type face [sha256.Size]byte
 
-// noFace is that of a connection which is for its own name only.
-var noFace face
+// none: the connection is for its own name only.
+func (f face) none() bool { return f == face{} }
 
 // faceOf returns the face of a connection. It has none in the clear, where nothing says
 // that two names are one host, and where the host wants few domains on a connection
 // (RFC 9422 RCPTDOMAINMAX).
 func faceOf(c *conn) face {
 	if c.tls == nil || len(c.tls.PeerCertificates) == 0 || c.ext.domMax > 0 {
-		return noFace
+		return face{}
 	}
 	h := sha256.New()
 	fmt.Fprintf(h, "%q %v %d %+v %d %d %d ", c.key.place.Provider, c.key.addr, c.key.rung, c.ext,
@@ -53,7 +53,7 @@ func faceOf(c *conn) face {
 }
 
 // serves reports whether c may carry what goes to the key, whose face is f.
-func (c *conn) serves(k key, f face) bool { return c.key == k || f != noFace && c.face == f }
+func (c *conn) serves(k key, f face) bool { return c.key == k || !f.none() && c.face == f }
 
 // shown is the face that a name has shown.
 type shown struct {
@@ -70,21 +70,21 @@ type faces struct {
 	order list.List // of *shown, the longest unused first
 }
 
-// of returns the face that connections for the key show, noFace when it is not known.
+// of returns the face that connections for the key show, the zero one when it is not known.
 func (s *faces) of(k key, now time.Time) face {
 	e := s.byKey[k]
 	if e == nil {
-		return noFace
+		return face{}
 	}
 	v := e.Value.(*shown)
 	if age := now.Sub(v.at); age < 0 || age >= faceAge {
 		if !now.Before(v.barred) {
 			s.drop(e)
 		}
-		return noFace
+		return face{}
 	}
 	if now.Before(v.barred) {
-		return noFace
+		return face{}
 	}
 	s.order.MoveToBack(e)
 	return v.face
@@ -95,7 +95,7 @@ func (s *faces) of(k key, now time.Time) face {
 func (s *faces) saw(k key, f face, resumed bool, now time.Time) {
 	e := s.byKey[k]
 	switch {
-	case e == nil && (resumed || f == noFace):
+	case e == nil && (resumed || f.none()):
 		return
 	case e == nil:
 		e = s.add(k)
@@ -105,7 +105,7 @@ func (s *faces) saw(k key, f face, resumed bool, now time.Time) {
 	v := e.Value.(*shown)
 	v.face, v.at = f, now
 	if resumed { // something has changed
-		v.face = noFace
+		v.face = face{}
 	}
 	s.order.MoveToBack(e)
 }
@@ -113,7 +113,7 @@ func (s *faces) saw(k key, f face, resumed bool, now time.Time) {
 // forget: what the key has shown does not hold any more.
 func (s *faces) forget(k key) {
 	if e := s.byKey[k]; e != nil {
-		e.Value.(*shown).face = noFace
+		e.Value.(*shown).face = face{}
 	}
 }
 
@@ -146,7 +146,7 @@ func (p *Pool) find(k key) *conn {
 	if r, ok := p.shelf.keys[k]; ok {
 		return r.last
 	}
-	if f := p.faces.of(k, p.o.Now()); f != noFace {
+	if f := p.faces.of(k, p.o.Now()); !f.none() {
 		return p.shelf.faces[f].last
 	}
 	return nil
@@ -154,7 +154,7 @@ func (p *Pool) find(k key) *conn {
 
 // serves is conn.serves with what is known now. The lock is held.
 func (p *Pool) serves(c *conn, k key) bool {
-	return c.key == k || c.face != noFace && c.face == p.faces.of(k, p.o.Now())
+	return c.key == k || !c.face.none() && c.face == p.faces.of(k, p.o.Now())
 }
 
 // met takes note of what a new connection shows.

@@ -391,11 +391,11 @@ func TestFace(t *testing.T) {
 		{"REQUIRETLS", func(c *conn) { c.ext.requireTLS = true }, false},
 		{"another size", func(c *conn) { c.ext.maxSize = 1 }, false},
 	} {
-		if got := make1(tt.change); got == noFace || (got == same) != tt.same {
+		if got := make1(tt.change); got.none() || (got == same) != tt.same {
 			t.Errorf("%s: %x", tt.name, got)
 		}
 	}
-	if make1(func(c *conn) { c.tls = nil }) != noFace || make1(func(c *conn) { c.tls.PeerCertificates = nil }) != noFace {
+	if !make1(func(c *conn) { c.tls = nil }).none() || !make1(func(c *conn) { c.tls.PeerCertificates = nil }).none() {
 		t.Error("a host that shows no certificate has a face")
 	}
 }
@@ -413,7 +413,7 @@ func TestFacesAreBounded(t *testing.T) {
 	if len(p.faces.byKey) != maxFaces || p.faces.order.Len() != maxFaces {
 		t.Errorf("%d are remembered", len(p.faces.byKey))
 	}
-	if p.faces.of(nth(0), now) == noFace || p.faces.of(nth(1), now) != noFace {
+	if p.faces.of(nth(0), now).none() || !p.faces.of(nth(1), now).none() {
 		t.Error("it is not the longest unused that went")
 	}
 }

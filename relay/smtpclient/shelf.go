@@ -56,14 +56,14 @@ func (r *row) take(c *conn, by rank) {
 
 func (s *shelf) put(c *conn) {
 	putInto(s.keys, c.key, c, byKey)
-	if c.face != noFace {
+	if !c.face.none() {
 		putInto(s.faces, c.face, c, byFace)
 	}
 }
 
 func (s *shelf) take(c *conn) {
 	takeFrom(s.keys, c.key, c, byKey)
-	if c.face != noFace {
+	if !c.face.none() {
 		takeFrom(s.faces, c.face, c, byFace)
 	}
 }
