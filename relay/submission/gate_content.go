@@ -65,7 +65,10 @@ func (g *gate) readData(b []byte) (int, error) {
 		}
 		n, end := g.frame.feed(have)
 		size := 0
-		if !g.frame.bad {
+		switch {
+		case g.frame.none:
+			size = g.dots.plain(b, have[:n])
+		case !g.frame.bad:
 			size = g.dots.copy(b, have[:n])
 		}
 		_, _ = g.br.Discard(n)
