@@ -5,6 +5,17 @@ import (
 	"testing"
 )
 
+// appendTo appends the next octets, stuffed, to dst. On an error nothing of p was
+// appended.
+func (s *stuffer) appendTo(dst, p []byte) ([]byte, error) {
+	start := !s.midLine
+	dotted, err := s.follow(p)
+	if err != nil {
+		return dst, err
+	}
+	return stuff(dst, p, start, dotted), nil
+}
+
 // On a new connection a content takes one allocation, whatever its dots.
 func TestStuffAllocatesOnce(t *testing.T) {
 	content := []byte(strings.Repeat(".\r\nline\r\n", 20) + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 60))
