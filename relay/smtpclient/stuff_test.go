@@ -30,3 +30,21 @@ func TestStuffAllocatesOnce(t *testing.T) {
 		t.Errorf("%v allocations, want 1", n)
 	}
 }
+
+// BenchmarkStuff is what it takes to look at a large content on its way out, and to stuff it.
+func BenchmarkStuff(b *testing.B) {
+	for name, line := range map[string]string{"plain": "", "dots": "."} {
+		content := []byte(strings.Repeat(line+strings.Repeat("x", 62-len(line))+"\r\n", flightSize/64))
+		b.Run(name, func(b *testing.B) {
+			var s stuffer
+			var out []byte
+			b.SetBytes(int64(len(content)))
+			for b.Loop() {
+				var err error
+				if out, err = s.appendTo(out[:0], content); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
