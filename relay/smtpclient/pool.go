@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
@@ -34,6 +35,9 @@ type Pool struct {
 	closed bool
 	hosts  map[relay.Place]*host // who share their limits are one host here
 	idle   list.List             // of *conn, the longest idle first
+	warm   map[key]*warming      // connections that are being made for deliveries to come
+
+	warmings atomic.Int32 // how many warm has
 }
 
 var _ relay.Opener = (*Pool)(nil)
@@ -83,6 +87,7 @@ func New(o Options) *Pool {
 		readers:    sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readerSize) }},
 		outs:       sync.Pool{New: func() any { return new([]byte) }},
 		hosts:      map[relay.Place]*host{},
+		warm:       map[key]*warming{},
 	}
 }
 
@@ -125,6 +130,13 @@ func (p *Pool) Open(ctx context.Context, s policy.Step) (relay.Session, policy.E
 }
 
 func (p *Pool) open(ctx context.Context, s policy.Step, k key) (*session, policy.Evidence, *policy.Failure) {
+	if w := p.join(ctx, k); w != nil {
+		if w.c == nil {
+			return nil, w.e, w.f
+		}
+		n := &session{p: p, c: w.c, step: s, evidence: p.inspect(w.c, s)}
+		return n, n.evidence, nil
+	}
 	for {
 		c, f := p.acquire(ctx, s, k)
 		switch {
