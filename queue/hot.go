@@ -158,11 +158,18 @@ func (c *copier) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// HasEightBit reports whether there is an octet above 127 (RFC 6152). It looks at eight
+// HasEightBit reports whether there is an octet above 127 (RFC 6152). It looks at 32
 // octets at a time.
 func HasEightBit(p []byte) bool {
+	const high = 0x8080808080808080
+	for ; len(p) >= 32; p = p[32:] {
+		e := binary.NativeEndian
+		if (e.Uint64(p)|e.Uint64(p[8:])|e.Uint64(p[16:])|e.Uint64(p[24:]))&high != 0 {
+			return true
+		}
+	}
 	for ; len(p) >= 8; p = p[8:] {
-		if binary.NativeEndian.Uint64(p)&0x8080808080808080 != 0 {
+		if binary.NativeEndian.Uint64(p)&high != 0 {
 			return true
 		}
 	}

@@ -25,6 +25,8 @@ type benchSite struct {
 	sinkPort int
 	held     bool // accept and keep, deliver nothing
 	idle     bool // one message at a time
+	size     int  // octets of a message
+	chunking bool // the sink offers it
 }
 
 // relay is what is measured: where it takes mail, and the process at its top.
@@ -35,12 +37,15 @@ type relay struct {
 
 // benchRelays are the relays by name. All of them ask the same DNS, verify or encrypt towards the sink, and
 // write their usual log to a file. "direct" is no relay: the source sends to the sink.
+// The raw ones are the reference for large bodies.
 func benchRelays() map[string]func(*testing.T, benchSite) relay {
 	return map[string]func(*testing.T, benchSite) relay{
 		"sealpost":           sealpostRelay,
 		"postfix":            tunedPostfix,
 		"postfix-as-shipped": func(t *testing.T, s benchSite) relay { return postfixRelay(t, s) },
 		"exim":               eximRelay,
+		"raw":                rawOnDisk,
+		"raw-through":        rawThrough,
 	}
 }
 

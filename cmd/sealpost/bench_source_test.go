@@ -187,6 +187,8 @@ func TestBenchChild(t *testing.T) {
 		runBenchSource(t, jobOf[sourceJob](t))
 	case "sink":
 		runBenchSink(t, jobOf[sinkJob](t))
+	case "raw":
+		runRaw(t, jobOf[rawJob](t))
 	case "reaper":
 		runReaper(t)
 	default:

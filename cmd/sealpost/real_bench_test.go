@@ -65,7 +65,7 @@ type result struct {
 // Source, sink and relay are processes of their own; the acceptance of every relay is synced.
 //
 //	SEALPOST_BENCH           rows, by name, with commas (all)
-//	SEALPOST_BENCH_RELAYS    sealpost,postfix,exim (these; also postfix-as-shipped, direct)
+//	SEALPOST_BENCH_RELAYS    sealpost,postfix,exim (these; also postfix-as-shipped, raw, raw-through, direct)
 //	SEALPOST_BENCH_ROUNDS    how often (3)
 //	SEALPOST_BENCH_MESSAGES  how many messages, in place of each row's own number
 //	SEALPOST_BENCH_BINARY    a sealpost to measure in place of the one built from here
@@ -175,7 +175,7 @@ func measure(t *testing.T, w workload, name string) (r result) {
 func openSite(t *testing.T, w workload) (benchSite, *child) {
 	t.Helper()
 	ca, dir := policytest.NewCA(), sharedDir(t)
-	s := benchSite{ca: ca, caFile: write(t, dir, "ca.pem", ca.PEM()), held: w.held, idle: w.source.Stamped}
+	s := benchSite{ca: ca, caFile: write(t, dir, "ca.pem", ca.PEM()), held: w.held, idle: w.source.Stamped, size: w.source.Size, chunking: w.sink.Chunking}
 	chain, key := policytest.PEM(ca.Leaf(policytest.LeafOptions{Names: []string{"*.hosts.test"}}))
 	job := w.sink
 	job.Cert, job.Key = write(t, dir, "sink.pem", chain), write(t, dir, "sink.key", key)

@@ -17,6 +17,7 @@ import (
 type conn struct {
 	*wire
 	key  key
+	face face // what it shows of the host; the same for as long as it stands
 	ext  extensions
 	tls  *tls.ConnectionState // nil in the clear
 	line line
@@ -28,6 +29,7 @@ type conn struct {
 
 	// Owned by the pool, under its lock.
 	seats   int           // sessions that use it
+	links   [ranks]links  // neighbours among the idle ones
 	element *list.Element // place among the idle ones; nil while in use
 	timer   *time.Timer   // ends an idle connection
 	since   time.Time     // idle since
@@ -51,7 +53,10 @@ func (p *Pool) dial(ctx context.Context, s policy.Step, k key) (*conn, policy.Ev
 	c, e, f := p.dialWith(ctx, s, use)
 	if f != nil && f.Reason.MayLower() && use.offered {
 		use.forget()
-		return p.dialWith(ctx, s, p.tickets.for1(k, p.o.Now()))
+		c, e, f = p.dialWith(ctx, s, p.tickets.for1(k, p.o.Now()))
+	}
+	if f != nil && f.Reason.MayLower() {
+		p.unmet(k)
 	}
 	return c, e, f
 }
@@ -84,6 +89,7 @@ func (p *Pool) dialWith(ctx context.Context, s policy.Step, use *ticketUse) (*co
 	}
 	o.c.line.open(p.o, o.c.key.place, o.c.ext)
 	o.c.ready()
+	p.met(o.c)
 	return o.c, p.inspect(o.c, s), nil
 }
 

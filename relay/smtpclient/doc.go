@@ -43,5 +43,6 @@
 // order; in between a flight may follow another one before its replies are in. With
 // DATA, the commands of the next message ride behind the final dot. Nobody writes
 // without somebody reading, so there is no deadlock (RFC 2920 3.1). What a lost
-// connection means for each of them: docs/adr/0016.
+// connection means for each of them: docs/adr/0016. When a connection carries the mail of
+// another name at its address (coalesce.go): docs/adr/0017.
 package smtpclient

@@ -133,13 +133,18 @@ func (x *transaction) stream() error {
 		case err != nil && err != io.EOF:
 			return contentError{err}
 		}
-		if c.out, err = s.appendTo(c.out, buf[:n]); err != nil {
+		start := !s.midLine
+		dotted, err := s.follow(buf[:n])
+		if err != nil {
 			return contentError{err}
 		}
-		if len(c.out) >= flightSize && left > 0 {
-			if err := c.flush(x.blockTimeout()); err != nil {
-				return err
-			}
+		if !dotted && n == flightSize && left > 0 && len(c.out) == 0 {
+			err = c.write(buf[:n], x.blockTimeout()) // as it is
+		} else if c.out = stuff(c.out, buf[:n], start, dotted); len(c.out) >= flightSize && left > 0 {
+			err = c.flush(x.blockTimeout())
+		}
+		if err != nil {
+			return err
 		}
 	}
 	if err := s.end(); err != nil {

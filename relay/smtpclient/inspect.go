@@ -19,7 +19,7 @@ type proof struct {
 // inspect measures a connection against a step. What was measured within the last
 // minute is used again: all that an Inspector looks at is either fixed (the
 // handshake, the roots), or part of the pool's key (host, SNI, TLSA, names,
-// rung), or taken from the step at hand (route), or time; and a certificate that
+// rung; another name's connection is measured in borrow), or taken from the step at hand (route), or time; and a certificate that
 // has run out since is noticed at once.
 func (p *Pool) inspect(c *conn, s policy.Step) policy.Evidence {
 	if c.tls == nil {
@@ -29,12 +29,20 @@ func (p *Pool) inspect(c *conn, s policy.Step) policy.Evidence {
 	defer c.proving.Unlock()
 	now := p.o.Now()
 	if age := now.Sub(c.proof.at); age < 0 || age >= proofAge || c.expired(now) {
-		c.proof.evidence = p.inspector.Inspect(*c.tls, s, now)
-		c.proof.evidence.RequireTLS = c.ext.requireTLS // RFC 8689 2: of the EHLO after TLS
-		c.proof.at = now
+		c.proof.evidence, c.proof.at = p.measure(c, s, now), now
 	}
 	e := c.proof.evidence
 	e.Route = s.Target.Route
+	return e
+}
+
+// measure is the measurement itself.
+func (p *Pool) measure(c *conn, s policy.Step, now time.Time) policy.Evidence {
+	if c.tls == nil {
+		return policy.InClear(s)
+	}
+	e := p.inspector.Inspect(*c.tls, s, now)
+	e.RequireTLS = c.ext.requireTLS // RFC 8689 2: of the EHLO after TLS
 	return e
 }
 

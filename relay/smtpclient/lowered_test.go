@@ -39,7 +39,7 @@ func (p *Pool) atPlace() (open, seats, idle, waiters int) {
 	for _, c := range h.busy {
 		seats += c.seats
 	}
-	return h.open, seats, len(h.idle), len(h.waiters)
+	return h.open, seats, h.idle.n, len(h.waiters)
 }
 
 // Of idle connections those beyond a limit that was lowered end at the next Open.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
@@ -34,6 +35,12 @@ type Pool struct {
 	closed bool
 	hosts  map[relay.Place]*host // who share their limits are one host here
 	idle   list.List             // of *conn, the longest idle first
+	shelf  shelf                 // the same, by key and face
+	faces  faces
+	faceOf func(*conn) face // faceOf, but in tests
+	warm   map[key]*warming // connections that are being made for deliveries to come
+
+	warmings atomic.Int32 // how many warm has
 }
 
 var _ relay.Opener = (*Pool)(nil)
@@ -45,8 +52,8 @@ type hostKey struct {
 }
 
 // key is what two deliveries must have in common to share a connection: host,
-// address, TLS profile and required identity. The level is not part of it: it is
-// judged again for each use.
+// address, TLS profile and required identity; or else what the host shows of itself
+// (coalesce.go). The level is not part of it: it is judged again for each use.
 type key struct {
 	hostKey
 	place    relay.Place // who shares its limits
@@ -56,8 +63,8 @@ type key struct {
 
 // host is the connections to one place.
 type host struct {
-	open    int // connections that stand or are being made
-	idle    []*conn
+	open    int     // connections that stand or are being made
+	idle    row     // the longest idle first
 	busy    []*conn // in use, by one session or more
 	waiters []*waiter
 }
@@ -65,7 +72,7 @@ type host struct {
 // waiter waits for a connection, or for the right to open one.
 type waiter struct {
 	key   key
-	given chan *conn // gets exactly one value: a seat on a connection with this key, or nil for a free slot
+	given chan *conn // gets exactly one value: a seat on a connection that serves the key, or nil for a free slot
 }
 
 // New returns a pool. It must be closed.
@@ -83,6 +90,10 @@ func New(o Options) *Pool {
 		readers:    sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readerSize) }},
 		outs:       sync.Pool{New: func() any { return new([]byte) }},
 		hosts:      map[relay.Place]*host{},
+		shelf:      shelf{keys: map[key]row{}, faces: map[face]row{}},
+		faces:      faces{byKey: map[key]*list.Element{}},
+		faceOf:     faceOf,
+		warm:       map[key]*warming{},
 	}
 }
 
@@ -125,6 +136,9 @@ func (p *Pool) Open(ctx context.Context, s policy.Step) (relay.Session, policy.E
 }
 
 func (p *Pool) open(ctx context.Context, s policy.Step, k key) (*session, policy.Evidence, *policy.Failure) {
+	if w := p.join(ctx, k); w != nil {
+		return w.session(p, s, k)
+	}
 	for {
 		c, f := p.acquire(ctx, s, k)
 		switch {
@@ -136,8 +150,15 @@ func (p *Pool) open(ctx context.Context, s policy.Step, k key) (*session, policy
 			p.discard(c)
 			continue
 		}
+		n := &session{p: p, c: c, key: k, step: s, reused: true}
+		if !n.borrowed() {
+			n.evidence = p.inspect(c, s)
+		} else if e, ok := p.borrow(c, s, k); ok {
+			n.evidence = e
+		} else {
+			continue
+		}
 		p.o.Observer.ConnectionReused()
-		n := &session{p: p, c: c, step: s, reused: true, evidence: p.inspect(c, s)}
 		return n, n.evidence, nil
 	}
 }
@@ -150,10 +171,10 @@ func (p *Pool) openNew(ctx context.Context, s policy.Step, k key) (*session, pol
 		return nil, e, f
 	}
 	p.sit(c)
-	return &session{p: p, c: c, step: s, evidence: e}, e, nil
+	return &session{p: p, c: c, key: k, step: s, evidence: e}, e, nil
 }
 
-// acquire takes an idle connection with the key, or (nil, nil) a slot to open one, or
+// acquire takes an idle connection that serves the key, or (nil, nil) a slot to open one, or
 // a seat beside others.
 func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *policy.Failure) {
 	p.mu.Lock()
@@ -173,7 +194,7 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 		}
 		return p.acquire(ctx, s, k)
 	}
-	if c := h.find(k); c != nil {
+	if c := p.find(k); c != nil {
 		p.unpark(h, c)
 		p.wake(c)
 		h.seat(c)
@@ -185,8 +206,7 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 		p.mu.Unlock()
 		return nil, nil
 	}
-	if len(h.idle) > 0 { // none for us: its place is taken over
-		c := h.idle[0]
+	if c := h.idle.first; c != nil { // none for us: its place is taken over
 		p.unpark(h, c)
 		p.mu.Unlock()
 		p.hangUp(c)
@@ -223,16 +243,6 @@ func (p *Pool) await(ctx context.Context, s policy.Step, w *waiter) (*conn, *pol
 	return nil, p.failed(s, policy.Interrupted, "no connection to the host became free in time")
 }
 
-// find returns the idle connection with the key that was used last.
-func (h *host) find(k key) *conn {
-	for i := len(h.idle) - 1; i >= 0; i-- {
-		if h.idle[i].key == k {
-			return h.idle[i]
-		}
-	}
-	return nil
-}
-
 func (h *host) withdraw(w *waiter) bool {
 	for i := range h.waiters {
 		if h.waiters[i] == w {
@@ -245,12 +255,8 @@ func (h *host) withdraw(w *waiter) bool {
 
 // unpark takes a connection out of the idle ones. The lock is held.
 func (p *Pool) unpark(h *host, c *conn) {
-	for i := range h.idle {
-		if h.idle[i] == c {
-			h.idle = append(h.idle[:i], h.idle[i+1:]...)
-			break
-		}
-	}
+	h.idle.take(c, byPlace)
+	p.shelf.take(c)
 	p.idle.Remove(c.element)
 	c.element = nil
 	c.timer.Stop()
@@ -274,7 +280,7 @@ func (p *Pool) release(c *conn) {
 		p.vacate(c.key.place)
 	case len(h.waiters) > 0:
 		w := h.next()
-		if w.key == c.key {
+		if p.serves(c, w.key) {
 			h.seat(c)
 			w.given <- c
 			p.invite(h, c)
@@ -307,7 +313,8 @@ func (h *host) next() *waiter {
 // park puts a connection among the idle ones. The lock is held.
 func (p *Pool) park(h *host, c *conn) {
 	p.rest(c)
-	h.idle = append(h.idle, c)
+	h.idle.put(c, byPlace)
+	p.shelf.put(c)
 	c.element = p.idle.PushBack(c)
 	c.since = time.Now()
 	if c.timer == nil {
@@ -355,8 +362,8 @@ func (p *Pool) grow(h *host, at relay.Place) {
 // longest idle first. Those on which somebody sits end when the last one rises. The lock
 // is held.
 func (p *Pool) trim(h *host, at relay.Place) (gone []*conn) {
-	for len(h.idle) > 0 && h.open > p.o.Limits.Connections(at) {
-		c := h.idle[0]
+	for h.idle.n > 0 && h.open > p.o.Limits.Connections(at) {
+		c := h.idle.first
 		p.unpark(h, c)
 		p.vacate(at)
 		gone = append(gone, c)

@@ -9,10 +9,10 @@ import (
 )
 
 // Seats: when all connections that a host may have are in use, a delivery need not
-// wait for one to be free. It gets a seat on one with its key, judges it like any
+// wait for one to be free. It gets a seat on one that serves its key, judges it like any
 // other, and its transaction goes into the line behind those of the others (line.go).
 // Which connection it is makes no difference to what may be sent on it: the key holds
-// all that the level depends on.
+// all that the level depends on, and so does the face (coalesce.go).
 
 // standby is how many more seats than flights a connection has, so that the next
 // transaction is there when its time comes.
@@ -55,8 +55,9 @@ func (p *Pool) beside(h *host, k key) *conn {
 		return nil
 	}
 	var best *conn
+	f := p.faces.of(k, p.o.Now())
 	for _, c := range h.busy {
-		if c.key == k && (best == nil || c.seats < best.seats) && p.hasSeat(h, c) {
+		if c.serves(k, f) && (best == nil || c.seats < best.seats) && p.hasSeat(h, c) {
 			best = c
 		}
 	}
@@ -94,7 +95,7 @@ func (l *line) hasSeat(s style, taken int) bool {
 // waits for another kind of connection gets this one's place when it has emptied. The
 // lock is held.
 func (p *Pool) invite(h *host, c *conn) {
-	for len(h.waiters) > 0 && h.waiters[0].key == c.key && p.hasSeat(h, c) {
+	for len(h.waiters) > 0 && p.serves(c, h.waiters[0].key) && p.hasSeat(h, c) {
 		h.seat(c)
 		h.next().given <- c
 	}
@@ -130,7 +131,7 @@ type freshOnly bool
 // elsewhere opens a connection in the place of the old one, where we are the last to
 // give that up and the limit was not lowered; else in the next place that is free.
 func (s *session) elsewhere(ctx context.Context, old *conn, fresh freshOnly) (*session, *policy.Failure) {
-	p, k := s.p, old.key
+	p, k := s.p, s.key
 	p.mu.Lock()
 	h := p.hosts[k.place]
 	last := h.rise(old)

@@ -23,6 +23,7 @@ const maxMoves = 10
 type session struct {
 	p        *Pool
 	c        *conn // nil when the use is over
+	key      key   // that of the step; the connection may have another one (coalesce.go)
 	step     policy.Step
 	evidence policy.Evidence
 	reused   bool
@@ -87,7 +88,8 @@ func (s *session) Send(ctx context.Context, t *relay.Transaction) relay.Sent {
 
 // run carries one batch through: usually in one go; again on another connection
 // when a pooled one was dead, or lost before it was our turn; and again more plainly
-// when the host does not know BDAT after all.
+// when the host does not know BDAT after all. What another name's connection refused is
+// sent again on one of the host's own.
 func (x *transaction) run(batch []int) {
 	x.begin(batch)
 	for {
@@ -97,6 +99,7 @@ func (x *transaction) run(batch []int) {
 			continue
 		case stale:
 			x.s.replaced = true
+			x.s.notThere()
 			f = x.s.move(x.ctx, true)
 		case unsent:
 			if x.s.c.dead() != nil {
@@ -110,7 +113,12 @@ func (x *transaction) run(batch []int) {
 		case full:
 			f = x.s.move(x.ctx, true)
 		case done:
-			return
+			refused := x.takeBack()
+			if refused == nil {
+				return
+			}
+			x.begin(refused)
+			f = x.s.move(x.ctx, true)
 		}
 		if f != nil {
 			x.failOpen(f)
@@ -134,7 +142,7 @@ func (x *transaction) once() outcome {
 	x.body, x.size = body, body.Size()
 	defer x.closeBody()
 	x.ended, x.good, x.sequence, x.moving = false, false, false, false
-	style, share := x.s.p.quirks.manner(c.key.hostKey, c.ext, x.s.p.o)
+	style, share := x.s.manner()
 	x.style, x.turn = style, &turn{}
 	defer x.recycle()
 	if err := x.compose(); err != nil {

@@ -2,6 +2,7 @@ package smtpclient
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -25,9 +26,12 @@ type sink struct {
 	blind bool          // do not keep what is taken
 	late  time.Duration // each reply arrives so much later
 	caps  []string
-	group sync.WaitGroup
-	mu    sync.Mutex
-	seen  taken
+	// answer says what is replied to a line on a connection for that name (SNI); "": as
+	// usual. nil: nothing of that.
+	answer func(sni, line string) string
+	group  sync.WaitGroup
+	mu     sync.Mutex
+	seen   taken
 }
 
 type taken struct {
@@ -111,6 +115,16 @@ func (l *lateConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// hangUp is the answer of a host that ends the connection.
+const hangUp = "hang up"
+
+func sniOf(c net.Conn) string {
+	if t, ok := c.(*tls.Conn); ok {
+		return t.ConnectionState().ServerName
+	}
+	return ""
+}
+
 func (s *sink) serve(c net.Conn) error {
 	if s.late > 0 {
 		l := s.far(c)
@@ -132,6 +146,17 @@ func (s *sink) serve(c net.Conn) error {
 			return err
 		}
 		verb := strings.ToUpper(string(line[:min(4, len(line))]))
+		special := ""
+		if s.answer != nil {
+			special = s.answer(sniOf(c), strings.TrimRight(string(line), "\r\n"))
+		}
+		if special == hangUp {
+			return nil
+		}
+		if special != "" && verb != "BDAT" {
+			reply("%s", special)
+			continue
+		}
 		switch verb {
 		case "EHLO":
 			reply("250-sink")
@@ -184,7 +209,7 @@ func (s *sink) serve(c net.Conn) error {
 				s.took(chunks.String())
 				chunks.Reset()
 			}
-			reply("250 2.0.0 taken")
+			reply("%s", cmp.Or(special, "250 2.0.0 taken"))
 		case "QUIT":
 			return nil
 		default:

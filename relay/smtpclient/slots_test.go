@@ -59,6 +59,9 @@ func slots(t *testing.T, seed uint64, trouble, shape uint8) {
 		return &counted{Conn: &brittle{Conn: c, rng: mine, trouble: h.trouble / 4}, open: &open}, err
 	}
 	p := newPool(t, o)
+	if seed%2 == 1 {
+		p.faceOf = func(c *conn) face { return face{byte(1 + c.key.addr.Addr().As4()[3])} } // all names at an address are one host
+	}
 	addrs := []netip.AddrPort{somewhere, netip.MustParseAddrPort("192.0.2.2:25")}
 	over := make(chan struct{})
 	var group, tuner sync.WaitGroup
@@ -84,7 +87,11 @@ func slots(t *testing.T, seed uint64, trouble, shape uint8) {
 					limit = time.Duration(mine.IntN(300)) * time.Millisecond
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), limit)
-				s, _, f := p.Open(ctx, step(addrs[mine.IntN(2)], policy.Clear))
+				st := step(addrs[mine.IntN(2)], policy.Clear)
+				if seed%2 == 1 {
+					st.Target.Host = []policy.Domain{"mx1.example.test", "mx2.example.test"}[mine.IntN(2)]
+				}
+				s, _, f := p.Open(ctx, st)
 				if f != nil {
 					cancel()
 					continue
@@ -119,7 +126,7 @@ func slots(t *testing.T, seed uint64, trouble, shape uint8) {
 	if len(p.hosts) != 0 || p.idle.Len() != 0 {
 		t.Errorf("%d places are held, %d are idle", len(p.hosts), p.idle.Len())
 		for at, h := range p.hosts {
-			t.Errorf("%v: %d open, %d idle, %d busy, %d wait", at, h.open, len(h.idle), len(h.busy), len(h.waiters))
+			t.Errorf("%v: %d open, %d idle, %d busy, %d wait", at, h.open, h.idle.n, len(h.busy), len(h.waiters))
 		}
 	}
 	if n := most.Load(); n > highest {

@@ -27,33 +27,48 @@ type lines struct {
 	cr      bool // the last octet was a CR
 }
 
-// check looks at the next octets.
+// check looks at the next octets, once for each LF. Where each of them has its CR, and there are no more CR than
+// that, none is bare.
 func (l *lines) check(p []byte) error {
-	for len(p) > 0 {
-		if l.cr {
-			if p[0] != '\n' {
-				return errBareCR
-			}
-			l.cr, l.midLine = false, false
-			p = p[1:]
-			continue
-		}
-		i := bytes.IndexByte(p, '\r')
-		upTo := i
-		if i < 0 {
-			upTo = len(p)
-		}
-		if bytes.IndexByte(p[:upTo], '\n') >= 0 {
-			return errBareLF
-		}
-		l.midLine = true
-		if i < 0 {
-			return nil
-		}
-		l.cr = true
-		p = p[i+1:]
+	_, err := l.follow(p)
+	return err
+}
+
+// follow is check that says whether a line of p begins with a dot.
+func (l *lines) follow(p []byte) (dotted bool, err error) {
+	if len(p) == 0 {
+		return false, nil
 	}
-	return nil
+	if l.cr && p[0] != '\n' {
+		return false, errBareCR
+	}
+	dotted = !l.midLine && p[0] == '.'
+	begin, crs := 0, 0 // of the line; CRs that stand where they should
+	for {
+		i := bytes.IndexByte(p[begin:], '\n')
+		if i < 0 {
+			break
+		}
+		end := begin + i
+		switch {
+		case end > 0 && p[end-1] == '\r':
+			crs++
+		case end > 0 || !l.cr:
+			return false, errBareLF
+		}
+		if begin = end + 1; begin < len(p) && p[begin] == '.' {
+			dotted = true
+		}
+	}
+	cr := p[len(p)-1] == '\r'
+	if cr {
+		crs++
+	}
+	if bytes.Count(p, []byte{'\r'}) != crs {
+		return false, errBareCR
+	}
+	l.cr, l.midLine = cr, begin < len(p)
+	return dotted, nil
 }
 
 // end is called after the last octet. An empty content is fine.
@@ -71,27 +86,23 @@ func (l *lines) end() error {
 // gets another one. It changes nothing else, so that signatures stay good.
 type stuffer struct{ lines }
 
-// appendTo appends the next octets, stuffed, to dst. On an error nothing of p was
-// appended.
-func (s *stuffer) appendTo(dst, p []byte) ([]byte, error) {
-	start := !s.midLine && !s.cr
-	if err := s.check(p); err != nil {
-		return dst, err
-	}
+// stuff appends what was checked. start: p begins with a line; dotted: one in it begins with a dot.
+func stuff(dst, p []byte, start, dotted bool) []byte {
 	// On a new connection dst is new: it would double its way up to the content.
 	dst = slices.Grow(dst, len(p)+stuffRoom)
-	for len(p) > 0 {
-		if start && p[0] == '.' {
-			dst = append(dst, '.')
-		}
-		// The content was checked: an LF ends a line.
-		i := bytes.IndexByte(p, '\n')
-		if i < 0 {
-			return append(dst, p...), nil
-		}
-		dst = append(dst, p[:i+1]...)
-		p = p[i+1:]
-		start = true
+	if !dotted {
+		return append(dst, p...)
 	}
-	return dst, nil
+	if start && p[0] == '.' {
+		dst = append(dst, '.')
+	}
+	for {
+		// The content was checked: an LF ends a line.
+		i := bytes.Index(p, []byte("\n.")) + 1
+		if i == 0 {
+			return append(dst, p...)
+		}
+		dst = append(append(dst, p[:i]...), '.')
+		p = p[i:]
+	}
 }

@@ -54,6 +54,7 @@ const (
 // newContent reads and edits the header section. The error is a *reply.
 func newContent(src io.Reader, r rules) (*content, error) {
 	c := &content{rules: r, src: src, lines: lineCheck{max: r.maxLine}}
+	_, c.lines.paired = src.(dataReader) // framing has looked
 	if c.err = c.readHeader(); c.err != nil {
 		return nil, c.err
 	}
@@ -173,6 +174,7 @@ func sourceFault(err error) error {
 // over 998 octets (RFC 5322 2.1.1) are let pass up to there: applications send them.
 type lineCheck struct {
 	max      int
+	paired   bool // there are no bare CR and LF
 	number   int  // of finished lines
 	col      int  // octets of the present line so far, the CR included
 	cr       bool // the last octet was CR
@@ -180,36 +182,64 @@ type lineCheck struct {
 }
 
 func (l *lineCheck) feed(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
 	if !l.eightBit && queue.HasEightBit(p) {
 		l.eightBit = true
 	}
 	if bytes.IndexByte(p, 0) >= 0 {
 		return errContent("NUL octet in the content")
 	}
-	for len(p) > 0 {
-		nl := bytes.IndexByte(p, '\n')
-		seg := p
-		if nl >= 0 {
-			seg = p[:nl]
-		}
-		if len(seg) > 0 {
-			i := bytes.IndexByte(seg, '\r')
-			if l.cr || i >= 0 && i != len(seg)-1 {
-				return errNewline()
-			}
-			l.cr = i >= 0
-			if l.col += len(seg); l.col > l.max {
-				return errContent(fmt.Sprintf("line %d has more than %d octets: fold or encode it", l.number+1, l.max))
-			}
-		}
-		if nl < 0 {
-			return nil
-		}
-		if !l.cr {
-			return errNewline()
-		}
-		l.number, l.col, l.cr = l.number+1, 0, false
-		p = p[nl+1:]
+	if !l.paired && !l.pairs(p) {
+		return errNewline()
 	}
-	return nil
+	return l.lengths(p)
+}
+
+// pairs reports whether every CR and LF of p stands in a CR LF. It looks once for each LF: where each of them has its
+// CR, and there are no more CR than that, none is bare.
+func (l *lineCheck) pairs(p []byte) bool {
+	ends := 0
+	for at := 0; ; at++ {
+		i := bytes.IndexByte(p[at:], '\n')
+		if i < 0 {
+			break
+		}
+		if at += i; at > 0 && p[at-1] != '\r' || at == 0 && !l.cr {
+			return false
+		}
+		ends++
+	}
+	if l.cr {
+		if p[0] != '\n' {
+			return false
+		}
+		ends-- // its CR was counted before
+	}
+	if l.cr = p[len(p)-1] == '\r'; l.cr {
+		ends++
+	}
+	return bytes.Count(p, []byte{'\r'}) == ends
+}
+
+// lengths goes through lines by the longest step that no line is too long for.
+func (l *lineCheck) lengths(p []byte) error {
+	for {
+		room := l.max - l.col // before the LF
+		window := p[:min(len(p), room+1)]
+		end := bytes.LastIndexByte(window, '\n') + 1
+		l.number += bytes.Count(window[:end], []byte{'\n'})
+		switch {
+		case len(p) <= room && end == 0:
+			l.col += len(p)
+			return nil
+		case len(p) <= room:
+			l.col = len(p) - end
+			return nil
+		case end == 0:
+			return errContent(fmt.Sprintf("line %d has more than %d octets: fold or encode it", l.number+1, l.max))
+		}
+		l.col, p = 0, p[end:]
+	}
 }

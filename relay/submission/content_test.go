@@ -1,6 +1,7 @@
 package submission
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -314,4 +315,28 @@ func FuzzFraming(f *testing.F) {
 			t.Fatalf("%q: bad %v, want %v", in[:n], fr.bad, bad)
 		}
 	})
+}
+
+// BenchmarkLines is what it takes to look at a large content on its way in: for the end of DATA, and for what is refused.
+func BenchmarkLines(b *testing.B) {
+	for name, line := range map[string]string{"plain": "", "dots": ".."} {
+		content := []byte(strings.Repeat(line+strings.Repeat("x", 62-len(line))+"\r\n", 16<<10/64))
+		b.Run(name, func(b *testing.B) {
+			g := &gate{server: &Server{}, door: &door{maxBytes: 1 << 60}, phase: phaseData}
+			lines := lineCheck{max: 64 << 10, paired: true}
+			buf := make([]byte, len(content))
+			b.SetBytes(int64(len(content)))
+			for b.Loop() {
+				g.br = bufio.NewReaderSize(bytes.NewReader(content), len(content))
+				_, _ = g.br.Peek(1) // all of it
+				n, err := g.readData(buf)
+				if err != nil || n == 0 {
+					b.Fatal(n, err)
+				}
+				if err := lines.feed(buf[:n]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

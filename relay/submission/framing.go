@@ -15,20 +15,29 @@ type framing struct {
 	dot  bool  // the present line begins with a dot
 	cr   bool  // the last octet was CR
 	bad  bool  // a bare CR or LF was seen
+	none bool  // feed took no line that begins with a dot when it was called last
 	tail uint8 // when bad: how many octets of CR LF . CR LF match
 }
 
 // feed reads on. n is the number of octets of p that are data, the end mark included.
 func (f *framing) feed(p []byte) (n int, end bool) {
+	n, ok := f.plain(p)
+	if f.none = n == len(p) && !f.bad; f.none {
+		return n, false
+	}
 	for n < len(p) && !f.bad {
-		size, ok := f.line(p[n:])
-		if !ok {
+		size, fine := f.line(p[n:])
+		if !fine {
 			f.spoil()
 			break
 		}
 		n += size
 		if f.col == 0 && f.dot { // line leaves dot set only for a lone one
 			return n, true
+		}
+		if ok {
+			size, ok = f.plain(p[n:])
+			n += size
 		}
 	}
 	for ; n < len(p); n++ {
@@ -37,6 +46,47 @@ func (f *framing) feed(p []byte) (n int, end bool) {
 		}
 	}
 	return n, false
+}
+
+// plain takes lines up to the first one that begins with a dot: of most content, all, at the price of looking once for each LF.
+// It takes nothing from inside a line with a dot or a CR LF. Not ok: there is a bare CR or LF, and line has to find it.
+func (f *framing) plain(p []byte) (n int, ok bool) {
+	if f.bad || f.dot || f.cr || len(p) == 0 {
+		return 0, true
+	}
+	if f.col > 0 || p[0] != '.' {
+		n = len(p)
+	}
+	ends, begin := 0, 0 // of lines, and of the last one
+	for begin < n {
+		i := bytes.IndexByte(p[begin:n], '\n')
+		if i < 0 {
+			break
+		}
+		if begin += i; begin == 0 || p[begin-1] != '\r' {
+			return 0, false
+		}
+		ends++
+		if begin++; begin < n && p[begin] == '.' {
+			n = begin
+		}
+	}
+	if n == 0 {
+		return 0, true
+	}
+	cr := p[n-1] == '\r'
+	if cr {
+		ends++
+	}
+	if bytes.Count(p[:n], []byte{'\r'}) != ends { // every LF has its own, so another one is bare
+		return 0, false
+	}
+	if begin > 0 {
+		f.col = 0
+	}
+	f.col += n - begin
+	f.cr = cr
+	return n, true
 }
 
 // line takes the rest of one line, or all of p when it does not end there. Not ok:
@@ -108,6 +158,14 @@ func nextTail(state uint8, c byte) uint8 {
 type stuffing struct {
 	inside bool // of a line
 	lone   bool // its first dot was taken away, and nothing has followed yet
+}
+
+// plain is copy for what begins no line with a dot, as framing says, and does not go on with one that does.
+func (s *stuffing) plain(dst, src []byte) (n int) {
+	if len(src) > 0 {
+		s.inside = src[len(src)-1] != '\n'
+	}
+	return copy(dst, src)
 }
 
 // copy copies what is content of src into dst, which has room for all of it.

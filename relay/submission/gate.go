@@ -52,6 +52,7 @@ type gate struct {
 	conn   net.Conn // TCP, or TLS over it; owned, closed by Close
 	tcp    net.Conn // below TLS
 	br     *bufio.Reader
+	narrow *bufio.Reader // br of before, while that is the server's, with more room
 	peer   peer
 	tls    *tls.ConnectionState // nil in clear
 

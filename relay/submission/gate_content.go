@@ -1,6 +1,7 @@
 package submission
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"os"
@@ -21,9 +22,37 @@ func (g *gate) beginContent(size int64) {
 	}
 }
 
+// What a large content is read by: a TLS record at a time (RFC 8446 5.1), once it has turned out to be one.
+const (
+	wideRoom = 16 << 10
+	wideFrom = 64 << 10 // octets of content
+)
+
+// widen gives a large content more room than commands need, until the next one is waited for. Nothing may be in the reader.
+func (g *gate) widen() {
+	if g.narrow != nil || g.pieceBytes < wideFrom || g.br.Buffered() > 0 {
+		return
+	}
+	g.narrow = g.br
+	g.br = g.server.wide.Get().(*bufio.Reader)
+	g.br.Reset(g.conn)
+}
+
+// lessen takes the room away when nothing is in it any more.
+func (g *gate) lessen() {
+	if g.narrow == nil || g.br.Buffered() > 0 {
+		return
+	}
+	wide := g.br
+	g.br, g.narrow = g.narrow, nil
+	wide.Reset(nil)
+	g.server.wide.Put(wide)
+}
+
 // awaitContent waits for more content: each piece within the idle time, the whole
 // within the total, and not slower than the minimum rate (libraries.md F4).
 func (g *gate) awaitContent() error {
+	g.widen()
 	l := &g.server.limits
 	idle := l.DataIdle
 	if g.frame.bad {
@@ -65,7 +94,10 @@ func (g *gate) readData(b []byte) (int, error) {
 		}
 		n, end := g.frame.feed(have)
 		size := 0
-		if !g.frame.bad {
+		switch {
+		case g.frame.none:
+			size = g.dots.plain(b, have[:n])
+		case !g.frame.bad:
 			size = g.dots.copy(b, have[:n])
 		}
 		_, _ = g.br.Discard(n)

@@ -7,6 +7,7 @@ import (
 
 // secure does the TLS handshake.
 func (g *gate) secure() bool {
+	g.lessen() // nothing of before is in the reader
 	g.arm(time.Now().Add(g.server.limits.Handshake), waitYielding)
 	_ = g.tcp.SetWriteDeadline(time.Now().Add(g.server.limits.Handshake))
 	tc := tls.Server(g.conn, g.door.tls)

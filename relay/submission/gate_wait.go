@@ -24,6 +24,9 @@ func (g *gate) await(deadline time.Time, w wait) error {
 	if err := g.flush(); err != nil {
 		return err
 	}
+	if w != waitFirm {
+		g.lessen()
+	}
 	g.arm(deadline, w)
 	_, err := g.br.Peek(g.br.Buffered() + 1)
 	if w != waitFirm {

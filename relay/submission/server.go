@@ -1,6 +1,7 @@
 package submission
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -30,6 +31,7 @@ type Server struct {
 	hashing  chan struct{} // one slot for each argon2id computation
 	failures *throttle
 	headers  sync.Pool // *[]byte, for content.buffer
+	wide     sync.Pool // *bufio.Reader of wideRoom, for large contents
 
 	ctx       context.Context // done when everything must end now
 	cancel    context.CancelFunc
@@ -60,6 +62,7 @@ func New(o Options, sink Sink) (*Server, error) {
 		s.observer = nobody{}
 	}
 	s.headers.New = func() any { b := make([]byte, headerRoom); return &b }
+	s.wide.New = func() any { return bufio.NewReaderSize(nil, wideRoom) }
 	s.conns = newRegistry(s.limits)
 	s.hashing = make(chan struct{}, s.limits.Hashing)
 	s.failures = newThrottle(s.limits)
