@@ -108,7 +108,7 @@ func (h *house) openQueue(cfg *config.Config) error {
 	o := retryOptions(cfg)
 	o.Store, o.Composer, o.Gate, o.Observer, o.Logger = h.store, composer, h.space.gate, h.metrics, h.log
 	o.Workers = workers
-	o.Short = h.disk.Full
+	o.Short, o.Crowded = h.disk.Full, h.disk.Crowded
 	o.Paused = h.resolver.Paused // no attempt can learn anything while the resolver is down
 	h.queue, err = queue.New(o)
 	return err

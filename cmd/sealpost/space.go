@@ -83,6 +83,9 @@ func (s *space) judge() error {
 		return errors.Join(queue.ErrFull, err)
 	}
 	if s.spent != nil && s.spent() {
+		if s.makeRoom != nil {
+			s.makeRoom()
+		}
 		return fmt.Errorf("%w: %d octets are free and the store's reserve is used up", queue.ErrFull, free)
 	}
 	if free < minimum {

@@ -153,6 +153,22 @@ func (s *Store) MakeRoom() {
 	}
 }
 
+// Crowded reports, on a full disk, that what is in memory only needs half of what is left once it is
+// written out: nothing should be added to it then, or the day comes when it cannot be written any more,
+// and with it what would make room. It sees to the writing, for which it does not wait.
+func (s *Store) Crowded() bool {
+	if !s.Full() {
+		return false
+	}
+	free, err := s.ballast.free(filepath.Dir(s.ballast.path))
+	m := s.db.Metrics()
+	if err != nil || m.WAL.Size*2 < free {
+		return false
+	}
+	s.MakeRoom()
+	return true
+}
+
 // deadFor is how old what is cleared must be: an insertion reserves its ID a moment after it was made.
 const deadFor = 10 * time.Second
 
