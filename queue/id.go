@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
@@ -77,6 +78,10 @@ func (p packedID) id() ID {
 func (p packedID) millis() int64 { return int64(p.hi >> 16) }
 
 func (p packedID) less(q packedID) bool { return p.hi < q.hi || p.hi == q.hi && p.lo < q.lo }
+
+func (p packedID) compare(q packedID) int {
+	return cmp.Or(cmp.Compare(p.hi, q.hi), cmp.Compare(p.lo, q.lo))
+}
 
 // ParseID reads a message ID.
 func ParseID(s string) (ID, error) {

@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -14,6 +16,9 @@ const (
 	leanMost  = 64               // and at most
 	leanGain  = 2                // more for each envelope that is done
 	leanEvery = 10 * time.Second // and one more in so much time
+
+	crowdedLook = 200 * time.Millisecond // between two looks at a disk that is crowded (Options.Crowded)
+	crowdedMost = 5 * time.Second        // that a batch of an order waits for it
 )
 
 // lean is the ration of failed tries. The zero value is that of a disk with room.
@@ -60,4 +65,23 @@ func (l *lean) over() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.at, l.left = time.Time{}, 0
+}
+
+// uncrowded waits until an order may write, for it writes as much as tries do. Only one that makes room
+// may have the last of it. ErrFull when there is too little in the end.
+func (q *Queue) uncrowded(ctx context.Context, v Verb) error {
+	if q.o.Crowded == nil {
+		return nil
+	}
+	for until := time.Now().Add(crowdedMost); q.o.Crowded(v != VerbDrop); {
+		if time.Now().After(until) {
+			return fmt.Errorf("%w for that: nothing more is changed, deliveries go on", ErrFull)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(crowdedLook):
+		}
+	}
+	return nil
 }

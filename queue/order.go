@@ -71,6 +71,8 @@ func (q *Queue) Do(ctx context.Context, o Order) (Progress, error) {
 	switch {
 	case ctx.Err() != nil:
 		note.Failed = "interrupted"
+	case errors.Is(err, ErrFull):
+		note.Failed = "the disk is too full"
 	case err != nil:
 		note.Failed = "a fault of the relay: its log says more"
 	}
@@ -171,6 +173,11 @@ func (w *work) flush(ctx context.Context) {
 	}
 	w.batch, w.octets = nil, 0
 	w.writers <- struct{}{}
+	if err := w.q.uncrowded(ctx, w.o.Verb); err != nil {
+		<-w.writers
+		w.done(0, err)
+		return
+	}
 	w.crew.Go(func() {
 		defer func() { <-w.writers }()
 		w.many(ctx, list)

@@ -33,8 +33,9 @@ type Options struct {
 	// fail are rationed (lean.go): each writes to the journal, and fills what is left. It must not block.
 	Short func() bool
 	// Crowded reports, on a disk that is nearly full, that nothing should be added now to what is still to be
-	// written out: no try begins until it is. nil: it never is. It must not block.
-	Crowded func() bool
+	// written out; with spare, that nothing should but what makes room. No try begins, and no order is carried
+	// out, until it is otherwise. nil: it never is. It must not block.
+	Crowded func(spare bool) bool
 	// Paused is asked before each claim; nil: never paused. While it reports true
 	// nothing new is tried (what flies goes on): for what makes every attempt useless, such
 	// as a DNS resolver that is down. The channel is closed when the answer may have

@@ -27,7 +27,6 @@ const (
 	groupShare = 3
 	// shortWorkers is how many envelopes fly at once on a disk that is nearly full (Options.Short).
 	shortWorkers = 4
-	crowdedLook  = 200 * time.Millisecond // between two looks at a disk that is crowded (Options.Crowded)
 	laneTrial    = 2 // couriers for a domain that has not answered yet
 )
 
@@ -111,7 +110,7 @@ func (q *Queue) room(free chan struct{}, now time.Time) (n int, next time.Time) 
 	switch {
 	case q.o.Short == nil:
 	case q.o.Short():
-		if q.o.Crowded != nil && q.o.Crowded() {
+		if q.o.Crowded != nil && q.o.Crowded(false) {
 			return 0, now.Add(crowdedLook)
 		}
 		return q.lean.allow(now, shortWorkers, len(free))

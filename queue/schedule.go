@@ -346,31 +346,36 @@ func (s *Schedule) First() ID {
 	return packedID{hi: uint64(first) << 16}.id()
 }
 
-// Clear returns the ID, at most the one that is given, below which no message is, none is being
-// inserted, and until Cleared none can be: Reserve refuses those. What a store has of such is dead.
-func (s *Schedule) Clear(below ID) ID {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	floor, ok := below.pack()
+// Clear returns what says whether a message between two IDs is there, is being inserted, or could be:
+// until Cleared, Reserve refuses those before the ID that is given, and those behind it may come at any
+// time. What else a store has of such is dead.
+func (s *Schedule) Clear(before ID) (alive func(first, last ID) bool) {
+	limit, ok := before.pack()
 	if !ok {
-		return ""
+		return func(ID, ID) bool { return true }
 	}
-	for state := RowWaiting; state <= RowHeld; state++ {
-		if at, ok := s.ages.oldest(state); ok {
-			if p := (packedID{hi: uint64(at) << 16}); p.less(floor) {
-				floor = p
-			}
+	s.mu.Lock()
+	s.floor = limit
+	list := make([]packedID, 0, s.index.count+len(s.reserved))
+	for _, c := range s.index.cells {
+		if c.after != 0 {
+			list = append(list, s.index.id(c.after-1))
 		}
 	}
 	for p := range s.reserved {
-		if p.less(floor) {
-			floor = p
+		list = append(list, p)
+	}
+	s.mu.Unlock()
+	slices.SortFunc(list, packedID.compare)
+	return func(first, last ID) bool {
+		f, ok1 := first.pack()
+		l, ok2 := last.pack()
+		if !ok1 || !ok2 || !l.less(limit) {
+			return true
 		}
+		i, there := slices.BinarySearchFunc(list, f, packedID.compare)
+		return there || i < len(list) && !l.less(list[i])
 	}
-	if s.floor.less(floor) {
-		s.floor = floor
-	}
-	return floor.id()
 }
 
 // Cleared ends Clear: what is inserted from now on is behind what was removed.

@@ -155,14 +155,19 @@ func (s *Store) MakeRoom() {
 
 // Crowded reports, on a full disk, that what is in memory only needs half of what is left once it is
 // written out: nothing should be added to it then, or the day comes when it cannot be written any more,
-// and with it what would make room. It sees to the writing, for which it does not wait.
-func (s *Store) Crowded() bool {
+// and with it what would make room. With spare it is so while less than half of the reserve is left, too:
+// so much is for deliveries, which cost before they give. It sees to the writing, for which it does not
+// wait.
+func (s *Store) Crowded(spare bool) bool {
 	if !s.Full() {
 		return false
 	}
 	free, err := s.ballast.free(filepath.Dir(s.ballast.path))
-	m := s.db.Metrics()
-	if err != nil || m.WAL.Size*2 < free {
+	if err != nil {
+		return false
+	}
+	needs := 2 * s.db.Metrics().WAL.Size
+	if needs < free && (!spare || needs+uint64(s.ballast.size/2) < free) {
 		return false
 	}
 	s.MakeRoom()
@@ -172,34 +177,70 @@ func (s *Store) Crowded() bool {
 // deadFor is how old what is cleared must be: an insertion reserves its ID a moment after it was made.
 const deadFor = 10 * time.Second
 
-// clearDead removes the bodies before the oldest message in one step. They were removed one by one, but
-// their tables stay until a compaction writes them anew, for which a full disk has no room; tables of
-// which nothing is left are dropped unread.
+// deadTable is the least size of a table that clearDead takes: what it writes itself is smaller.
+const deadTable = 64 << 10
+
+// clearDead removes the bodies of each table in which no message is left in one step. They were removed
+// one by one, but their tables stay until a compaction writes them anew, for which a full disk has no
+// room; tables of which nothing is left are dropped unread.
 func (s *Store) clearDead() error {
 	if !s.clearing.TryLock() {
 		return nil
 	}
 	defer s.clearing.Unlock()
 	defer s.schedule.Cleared()
-	floor := s.schedule.Clear(queue.NewID(time.Now().Add(-deadFor)))
-	s.shelf.mu.Lock()
-	for id := range s.shelf.open {
-		floor = min(floor, id) // somebody reads it still
-	}
-	s.shelf.mu.Unlock()
-	if floor == "" || floor <= s.deadBelow {
-		return nil
+	alive := s.schedule.Clear(queue.NewID(time.Now().Add(-deadFor)))
+	levels, err := s.db.SSTables(pebble.WithKeyRangeFilter([]byte{prefixBody}, []byte{prefixBody + 1}))
+	if err != nil {
+		return err
 	}
 	b := s.db.NewBatch()
 	defer b.Close()
-	if err := b.DeleteRange([]byte{prefixBody}, idKey(prefixBody, floor), nil); err != nil {
-		return err
+	told := make(map[uint64]bool) // tables of which nothing is left
+	for _, tables := range levels {
+		for i := range tables {
+			t := &tables[i]
+			first, ok1 := bodyOf(t.Smallest.UserKey)
+			last, ok2 := bodyOf(t.Largest.UserKey)
+			if !ok1 || !ok2 || t.Size < deadTable || alive(first, last) || s.beingRead(first, last) {
+				continue
+			}
+			if told[uint64(t.FileNum)] = true; s.deadTables[uint64(t.FileNum)] {
+				continue
+			}
+			if err := b.DeleteRange(idKey(prefixBody, first), append(idKey(prefixBody, last), 0xff, 0xff, 0xff, 0xff, 0xff), nil); err != nil {
+				return err
+			}
+		}
+	}
+	if b.Empty() {
+		return nil
 	}
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return err
 	}
-	s.deadBelow = floor
+	s.deadTables = told
 	return nil
+}
+
+// bodyOf is the message to whose body a key belongs; ok is false when it is no such key.
+func bodyOf(key []byte) (id queue.ID, ok bool) {
+	if len(key) < 1+idSize || key[0] != prefixBody {
+		return "", false
+	}
+	return queue.ID(key[1 : 1+idSize]), true
+}
+
+// beingRead reports whether somebody reads a body between two IDs still.
+func (s *Store) beingRead(first, last queue.ID) bool {
+	s.shelf.mu.Lock()
+	defer s.shelf.mu.Unlock()
+	for id := range s.shelf.open {
+		if first <= id && id <= last {
+			return true
+		}
+	}
+	return false
 }
 
 // Full reports whether the disk was full and is not yet good for new mail.

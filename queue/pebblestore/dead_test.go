@@ -3,6 +3,7 @@ package pebblestore
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -31,18 +32,50 @@ func TestClearDead(t *testing.T) {
 		}
 		return in.ID
 	}
-	orphan := queue.NewID(old.Add(-time.Minute)) // of nobody
-	b := s.db.NewBatch()
-	set(b, numberKey(prefixBody, orphan, 0), []byte("dead"))
-	if err := s.write(b, nil, nil); err != nil {
-		t.Fatal(err)
+	// table makes a table of bodies that belong to nobody, from one time to another.
+	table := func(times ...time.Time) (ids []queue.ID) {
+		b := s.db.NewBatch()
+		for _, at := range times {
+			ids = append(ids, queue.NewID(at))
+			noise := make([]byte, deadTable)
+			rand.NewChaCha8([32]byte{}).Read(noise)
+			set(b, numberKey(prefixBody, ids[len(ids)-1], 0), noise)
+		}
+		if err := s.write(b, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		return ids
 	}
+	has := func(id queue.ID) bool {
+		_, ok, err := s.get(numberKey(prefixBody, id, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	before := table(old.Add(-3*time.Minute), old.Add(-2*time.Minute))
+	behind := table(old.Add(time.Minute), old.Add(2*time.Minute))
+	around := table(old.Add(-time.Second), old.Add(time.Second))
+	young := table(time.Now().Add(-time.Second), time.Now())
 	waits := put(old)
 	if err := s.clearDead(); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok, err := s.get(numberKey(prefixBody, orphan, 0)); ok || err != nil {
-		t.Errorf("what is dead is still there: %v", err)
+	for name, c := range map[string]struct {
+		ids  []queue.ID
+		want bool
+	}{
+		"before all that waits": {before, false}, "behind it": {behind, false},
+		"around it": {around, true}, "so young that more may come": {young, true},
+	} {
+		for _, id := range c.ids {
+			if has(id) != c.want {
+				t.Errorf("a table %s: there %v, want %v", name, has(id), c.want)
+			}
+		}
 	}
 	later := put(old.Add(-time.Hour)) // the clock went back
 	if err := s.clearDead(); err != nil {

@@ -70,24 +70,24 @@ const deletedAfter = 5 * time.Second
 
 // Store is a queue.Store and a queue.Counter. Make one with Open.
 type Store struct {
-	db        *pebble.DB
-	lock      *pebble.Lock
-	log       logger
-	schedule  *queue.Schedule
-	order     sync.Mutex // its order of steps is that of the write-ahead log
-	journal   journal
-	signer    signer
-	shelf     shelf
-	buffers   sync.Pool // *[]byte with room for a chunk
-	small     sync.Pool // *[]byte of smallSize
-	tables    tables
-	ballast   *ballast
-	clearing  sync.Mutex   // held while dead bodies are cleared
-	deadBelow queue.ID     // they were cleared below it; under clearing
-	cleared   atomic.Int64 // when MakeRoom did something last, Unix ns
-	stop      chan struct{}
-	work      chan struct{} // capacity 1: a head is due, or the journal is too large
-	keeper    sync.WaitGroup
+	db         *pebble.DB
+	lock       *pebble.Lock
+	log        logger
+	schedule   *queue.Schedule
+	order      sync.Mutex // its order of steps is that of the write-ahead log
+	journal    journal
+	signer     signer
+	shelf      shelf
+	buffers    sync.Pool // *[]byte with room for a chunk
+	small      sync.Pool // *[]byte of smallSize
+	tables     tables
+	ballast    *ballast
+	clearing   sync.Mutex      // held while dead bodies are cleared
+	deadTables map[uint64]bool // tables that were cleared; under clearing
+	cleared    atomic.Int64    // when MakeRoom did something last, Unix ns
+	stop       chan struct{}
+	work       chan struct{} // capacity 1: a head is due, or the journal is too large
+	keeper     sync.WaitGroup
 }
 
 var (

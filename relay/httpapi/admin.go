@@ -195,6 +195,8 @@ func problemOf(err error) *Problem {
 		return problem(http.StatusBadRequest, bad.Detail)
 	case errors.Is(err, queue.ErrNotFound):
 		return problem(http.StatusNotFound, "no such message in the queue")
+	case errors.Is(err, queue.ErrFull):
+		return problem(http.StatusInsufficientStorage, "the disk is too full for that: what was not done yet stays as it is; deliveries go on, and make room")
 	}
 	return internal()
 }
