@@ -20,14 +20,17 @@ func (c *Client) Act(ctx context.Context, a queue.Action, f queue.Filter) (int, 
 	if a.DryRun {
 		q.Set("dry_run", strconv.FormatBool(true))
 	}
-	m, err := fetch[matched](ctx, c, http.MethodPost, verbPath(a.Verb, q))
+	m, err := fetch[matched](ctx, c, http.MethodPost, verbPath(a.Verb, f, q))
 	if a.DryRun {
 		return m.Matched, err
 	}
 	return m.Done, err
 }
 
-func verbPath(v queue.Verb, q url.Values) string {
+func verbPath(v queue.Verb, f queue.Filter, q url.Values) string {
+	if meansAll(f, true) == nil {
+		q.Set("all", "true")
+	}
 	return "/admin/queue/" + url.PathEscape(string(v)) + "?" + q.Encode()
 }
 
@@ -42,7 +45,7 @@ func (c *Client) Do(ctx context.Context, o queue.Order) (queue.Progress, error) 
 	q := query(o.Filter)
 	q.Set("progress", strconv.FormatBool(true))
 	var last queue.Progress
-	body, err := c.do(ctx, http.MethodPost, verbPath(o.Verb, q))
+	body, err := c.do(ctx, http.MethodPost, verbPath(o.Verb, o.Filter, q))
 	if err != nil {
 		return last, err
 	}

@@ -39,8 +39,14 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := r.URL.Query()
-	f, err := parseFilter(q, "dry_run", "progress")
-	var dry, progress bool
+	f, err := parseFilter(q, "dry_run", "progress", "all")
+	var dry, progress, all bool
+	if err == nil {
+		all, err = parseTruthOf("all", q.Get("all"))
+	}
+	if err == nil {
+		err = meansAll(f, all)
+	}
 	if err == nil {
 		dry, err = parseTruthOf("dry_run", q.Get("dry_run"))
 	}

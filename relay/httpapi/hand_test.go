@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"runtime"
@@ -128,7 +129,12 @@ func TestHandMistakes(t *testing.T) {
 		{"POST", "/admin/queue/drop?domain=a.example&domain=b.example", "given 2 times"},
 		{"POST", "/admin/queue/drop?dryrun=true", "did you mean dry_run?"},
 		{"POST", "/admin/queue/drop?older_than=soon", "use for example 90m"},
-		{"POST", "/admin/queue/drop?dry_run=perhaps", "use true or false"},
+		{"POST", "/admin/queue/drop?all=true&dry_run=perhaps", "use true or false"},
+		{"POST", "/admin/queue/drop", "no filter"},
+		{"POST", "/admin/queue/drop?limit=2", "no filter"},
+		{"POST", "/admin/queue/drop?all=true&domain=one.example", "leave one of them out"},
+		{"POST", "/admin/keys/rotate?x=1", "unknown"},
+		{"GET", "/admin/memory/hosts?x=1", "unknown"},
 		{"POST", "/admin/queue/drop?progress=true&domain=a..b", "for domain use a name"},
 		{"GET", "/admin/queue/summary?by=domian", "did you mean domain?"},
 		{"GET", "/admin/queue/summary?top=0", "no number above 0"},
@@ -210,7 +216,7 @@ func TestByToken(t *testing.T) {
 	t.Parallel()
 	q := &fakeQueue{}
 	addr := onTCP(t, New(Options{Queue: q, Token: "0123456789abcdef"}))
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+"/admin/queue/retry", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+"/admin/queue/retry?all=true", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,6 +230,25 @@ func TestByToken(t *testing.T) {
 	}
 	if a, _ := q.asked(); a.By != "token" {
 		t.Errorf("by %q", a.By)
+	}
+}
+
+// Parameters in the body would not be read: an order on one domain would be one on everything.
+func TestNoBody(t *testing.T) {
+	t.Parallel()
+	q := &fakeQueue{}
+	h := New(Options{Queue: q}).AdminHandler()
+	for _, target := range []string{"/admin/queue/drop?all=true", "/admin/queue/suspend?all=true", "/admin/queue/resume?all=true", "/admin/memory/forget?host=a.example", "/admin/keys/rotate"} {
+		w := ask(h, "POST", target, func(r *http.Request) {
+			b := "domain=d1.example&dry_run=true"
+			r.Body, r.ContentLength = io.NopCloser(strings.NewReader(b)), int64(len(b))
+		})
+		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "into the query") {
+			t.Errorf("%s: %d %s", target, w.Code, w.Body)
+		}
+	}
+	if a, _ := q.asked(); a.Verb != "" {
+		t.Errorf("%s was carried out", a.Verb)
 	}
 }
 

@@ -126,7 +126,7 @@ func (s *Server) AdminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/admin/", s.admin())
 	if s.o.Backup != nil {
-		mux.HandleFunc("POST /admin/backup", s.backup)
+		mux.HandleFunc("POST /admin/backup", inQuery(s.backup))
 	}
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.HandleFunc("GET /readyz", s.ready)
