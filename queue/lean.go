@@ -70,6 +70,11 @@ func (l *lean) over() {
 // uncrowded waits until an order may write, for it writes as much as tries do. Only one that makes room
 // may have the last of it. ErrFull when there is too little in the end.
 func (q *Queue) uncrowded(ctx context.Context, v Verb) error {
+	if v == VerbRetry && q.o.Short != nil && q.o.Short() {
+		// It would write each row anew, and have them tried out of their order, so that no table is
+		// done with for long. They come by themselves.
+		return fmt.Errorf("%w to try mail before its time", ErrFull)
+	}
 	if q.o.Crowded == nil {
 		return nil
 	}
