@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // manifest mends the list of tables, from its copy where it must be, and then its copy. With a
@@ -174,6 +177,24 @@ func (x *examination) logsAreThere(first uint64, names []string, said *noted) er
 		}
 	}
 	return nil
+}
+
+// look is for who changes nothing: it fails when a log is gone.
+func (x *examination) look() error {
+	desc, err := pebble.Peek(x.dir, x.fs)
+	if err != nil || !desc.Exists {
+		return err
+	}
+	names, err := x.fs.List(x.dir)
+	if err != nil {
+		return err
+	}
+	r, err := x.list(filepath.Base(desc.ManifestFilename))
+	if err != nil {
+		return err
+	}
+	said := x.notes()
+	return x.logsAreThere(r.firstLog(), names, &said)
 }
 
 // notes reads the file of notes. Without one nothing was noted.
