@@ -168,6 +168,7 @@ func Open(o Options) (*Store, error) {
 	s.ballast.open()
 	s.log.opened.Store(true)
 	s.keeper.Go(s.keep)
+	s.keeper.Go(func() { s.ballast.examine(s.stop) })
 	return s, nil
 }
 
