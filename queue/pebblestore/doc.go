@@ -84,8 +84,14 @@
 //   - A log with a damaged middle is written anew without those steps, which are named
 //     by the messages in them; the old one is kept in the directory "damaged". Pebble would
 //     take the damage for the end, and lose in silence what is behind.
-//   - The manifest is written twice. Without either nothing is opened, and nothing changed.
-//   - A file of options that cannot be read is written anew.
+//   - The manifest is written twice, and the two are compared when the store is opened. Without
+//     either nothing is opened, and nothing changed.
+//   - The file of notes ("files.note") names the logs that were begun, and the sum of the file of options.
+//     A log is noted when its name is durable and before anything in it is acknowledged; with
+//     the manifest, which knows the oldest log that is needed, one that is gone is missed, and nothing is
+//     opened. That the notes cannot be written is logged and does no other harm.
+//   - A file of options that is not what was written, or cannot be read, is written anew.
+//   - The reserve is read in the background, and put right in place.
 //
 // # A full disk
 //

@@ -1,10 +1,10 @@
 package pebblestore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -28,7 +28,15 @@ type examination struct {
 }
 
 // run mends what can be mended. What cannot, and is needed, is an error.
-func (x *examination) run(po *pebble.Options) error {
+func (x *examination) run(po *pebble.Options, n *notes) error {
+	said := x.notes()
+	if err := x.store(po, &said); err != nil {
+		return err
+	}
+	return n.follow(said)
+}
+
+func (x *examination) store(po *pebble.Options, said *noted) error {
 	if err := x.marker(po.FormatMajorVersion.String()); err != nil {
 		return err
 	}
@@ -36,17 +44,17 @@ func (x *examination) run(po *pebble.Options) error {
 	if err != nil || !desc.Exists {
 		return nil // there is nothing yet, or Pebble will say better what is wrong
 	}
-	if err := x.options(po, desc.OptionsFilename); err != nil {
-		return err
-	}
-	if err := x.manifest(filepath.Base(desc.ManifestFilename)); err != nil {
-		return err
-	}
 	names, err := x.fs.List(x.dir)
 	if err != nil {
 		return err
 	}
 	slices.Sort(names) // numbers of one width: by age
+	if err := x.manifest(filepath.Base(desc.ManifestFilename), names, said); err != nil {
+		return err
+	}
+	if err := x.options(po, newestOptions(names), said); err != nil {
+		return err
+	}
 	logs := slices.DeleteFunc(names, func(n string) bool { return !isLog(n) })
 	for i, name := range logs {
 		if err := x.wal(name, i == len(logs)-1); err != nil {
@@ -61,75 +69,33 @@ func (x *examination) path(parts ...string) string {
 }
 
 func (x *examination) load(name string) ([]byte, error) {
-	f, err := x.fs.Open(x.path(name))
-	if err != nil {
-		return nil, err
-	}
-	b, err := io.ReadAll(f)
-	return b, errors.Join(err, f.Close())
+	return readAll(x.fs, x.path(name))
 }
 
-// options sets a file of options aside that cannot be read, or are not ours: Pebble only
-// compares them with those that it is given, and writes new ones.
-func (x *examination) options(po *pebble.Options, path string) error {
-	if path == "" {
+// options sets a file of options aside that is not what was written, or cannot be read, or is not
+// ours: Pebble only compares it with those that it is given, and writes a new one.
+func (x *examination) options(po *pebble.Options, name string, said *noted) error {
+	if name < said.options {
+		x.log.note(Damage{File: said.options, What: "the options are gone: written anew", Mended: true})
+	}
+	if name == "" {
 		return nil
 	}
-	name := filepath.Base(path)
 	text, err := x.load(name)
 	if err != nil {
 		return err
 	}
 	po = po.Clone()
 	po.EnsureDefaults()
-	if err := po.CheckCompatibility(x.dir, string(text)); err == nil {
+	same := name != said.options || sumOf(text) == said.sum
+	if err := po.CheckCompatibility(x.dir, string(text)); err == nil && same {
 		return nil
 	}
 	if err := x.aside(name, text); err != nil {
 		return err
 	}
-	x.log.note(Damage{File: name, What: "options that cannot be read: written anew", Mended: true})
+	x.log.note(Damage{File: name, What: "options that were changed, or cannot be read: written anew", Mended: true})
 	return x.fs.Remove(x.path(name))
-}
-
-// manifest mends the list of tables, from its copy where it must be.
-func (x *examination) manifest(name string) error {
-	before, err := x.load(name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	r := &chunked{data: slices.Clone(before), check: x.check}
-	r.read()
-	if lost, ok := r.lost(); ok || len(r.records) == 0 {
-		twin, err := x.list(twinPrefix + name)
-		if err != nil {
-			twin = &chunked{}
-		}
-		_, bad := twin.lost()
-		switch {
-		case !bad && len(twin.records) > len(r.records):
-			x.log.note(Damage{File: name, What: fmt.Sprintf("the list of tables was damaged at octet %d, or gone: it is restored from its copy", lost.from), Mended: true})
-			r = twin
-		case ok && lost.to == len(before):
-			// As it is when power failed while it was written; the log has the rest then.
-			x.log.note(Damage{File: name, What: fmt.Sprintf("ends in a record that is not whole, at %d: ordinary when the power failed", lost.from), Mended: true})
-		default:
-			return fmt.Errorf("the list of tables %s is gone, or damaged from octet %d to %d, its copy too, and without it the tables are not known: "+
-				"nothing was changed: restore the queue from a backup", x.path(name), lost.from, lost.to)
-		}
-	}
-	for _, w := range r.wrong {
-		if w.mended >= 0 {
-			x.log.note(Damage{File: name, What: fmt.Sprintf("the octet at %d was wrong and is put right", w.mended), Mended: true})
-		}
-	}
-	if slices.Equal(before, r.data) {
-		return nil
-	}
-	return x.replace(name, before, func(w io.Writer) error {
-		_, err := w.Write(r.data)
-		return err
-	})
 }
 
 // wal mends a log, or writes it anew without the records that are lost.
@@ -168,10 +134,7 @@ func (x *examination) wal(name string, newest bool) error {
 	case anew:
 		return x.replace(name, before, func(w io.Writer) error { return rewrite(w, r) })
 	case mended:
-		return x.replace(name, before, func(w io.Writer) error {
-			_, err := w.Write(r.data)
-			return err
-		})
+		return x.replace(name, before, octets(r.data))
 	}
 	return nil
 }
@@ -192,10 +155,7 @@ func (x *examination) aside(name string, data []byte) error {
 	if err := x.fs.MkdirAll(x.path(asideDir), 0o700); err != nil {
 		return err
 	}
-	return x.write(x.path(asideDir, name), func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
+	return x.write(x.path(asideDir, name), octets(data))
 }
 
 func (x *examination) write(path string, fill func(io.Writer) error) error {
@@ -214,6 +174,11 @@ func (x *examination) replace(name string, old []byte, fill func(io.Writer) erro
 	if err := x.aside(name, old); err != nil {
 		return err
 	}
+	return x.publish(name, fill)
+}
+
+// publish writes a file anew, in one step.
+func (x *examination) publish(name string, fill func(io.Writer) error) error {
 	temp := x.path(name + ".mended")
 	if err := x.write(temp, fill); err != nil {
 		return err
@@ -221,9 +186,12 @@ func (x *examination) replace(name string, old []byte, fill func(io.Writer) erro
 	if err := x.fs.Rename(temp, x.path(name)); err != nil {
 		return err
 	}
-	d, err := x.fs.OpenDir(x.dir)
-	if err != nil {
+	return syncFS(x.fs, x.dir)
+}
+
+func octets(data []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(bytes.Clone(data)) // vfs may change what it writes
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -212,3 +212,47 @@ func TestReserveOfBefore(t *testing.T) {
 		t.Errorf("reserve %v, %v; spent: %v", st, err, b.spent())
 	}
 }
+
+// One wrong octet of the reserve, in its middle or at its end: named, put right, and no other is.
+func TestReserveIsWrong(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), ballastName)
+	var log bytes.Buffer
+	b := &ballast{path: path, size: 3<<20 + 5, log: newLogger(&Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}),
+		free: func(string) (uint64, error) { return 1 << 30, nil }}
+	b.open()
+	b.examine(nil)
+	if log.Len() > 0 {
+		t.Fatalf("a new reserve: %s", &log)
+	}
+	for _, at := range []int64{0, 1<<20 + 7, b.size - 1} {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte{0x40}, at); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		log.Reset()
+		b.examine(nil)
+		if !strings.Contains(log.String(), fmt.Sprintf("octet at %d of", at)) || strings.Count(log.String(), "\n") != 1 {
+			t.Errorf("octet %d: %s", at, &log)
+		}
+		log.Reset()
+		b.examine(nil)
+		got, err := os.ReadFile(path)
+		if err != nil || log.Len() > 0 || int64(len(got)) != b.size || !zero(got) {
+			t.Errorf("octet %d was not put right: %v, %d octets, %s", at, err, len(got), &log)
+		}
+	}
+	// Once it is given up there is nothing to be looked at.
+	b.throw()
+	log.Reset()
+	b.examine(nil)
+	if log.Len() > 0 {
+		t.Errorf("without a reserve: %s", &log)
+	}
+}

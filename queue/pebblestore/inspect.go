@@ -46,6 +46,9 @@ func Inspect(o Options) (*Archive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pebblestore: look at %s: %w", o.Dir, err)
 	}
+	if err := (&examination{o.fs, o.Dir, log, log.check}).look(); err != nil {
+		return nil, errors.Join(fmt.Errorf("pebblestore: look at %s: %w", o.Dir, err), db.Close())
+	}
 	return &Archive{db: db, read: Store{db: db, log: log}}, nil
 }
 

@@ -81,6 +81,7 @@ type Store struct {
 	buffers    sync.Pool // *[]byte with room for a chunk
 	small      sync.Pool // *[]byte of smallSize
 	tables     tables
+	notes      *notes
 	ballast    *ballast
 	clearing   sync.Mutex      // held while dead bodies are cleared
 	deadTables map[uint64]bool // tables that were cleared; under clearing
@@ -140,9 +141,10 @@ func Open(o Options) (*Store, error) {
 	}
 	s.buffers.New = func() any { b := make([]byte, chunkSize); return &b }
 	s.small.New = func() any { b := make([]byte, smallSize); return &b }
+	s.notes = newNotes(&o, log)
 	po := settings(&o, s, lock)
 	s.tables = newTables(o.Dir, po)
-	if err := (&examination{o.fs, o.Dir, s.log, s.log.check}).run(po); err != nil {
+	if err := (&examination{o.fs, o.Dir, s.log, s.log.check}).run(po, s.notes); err != nil {
 		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), lock.Close())
 	}
 	if s.db, err = pebble.Open(o.Dir, po); err != nil {
@@ -153,18 +155,20 @@ func Open(o Options) (*Store, error) {
 	}
 	if o.Before != nil {
 		if err := o.Before(s); err != nil {
-			return nil, errors.Join(err, s.db.Close(), lock.Close())
+			return nil, errors.Join(err, s.db.Close(), s.notes.close(), lock.Close())
 		}
 	}
 	if err := s.load(&o); err != nil {
 		if pebble.IsCorruptionError(err) {
 			err = fmt.Errorf("%w: nothing was changed: restore the queue from a backup", err)
 		}
-		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), s.db.Close(), lock.Close())
+		return nil, errors.Join(fmt.Errorf("pebblestore: open %s: %w", o.Dir, err), s.db.Close(), s.notes.close(), lock.Close())
 	}
+	s.notes.setOptions()
 	s.ballast.open()
 	s.log.opened.Store(true)
 	s.keeper.Go(s.keep)
+	s.keeper.Go(func() { s.ballast.examine(s.stop) })
 	return s, nil
 }
 
@@ -224,7 +228,7 @@ func (o *Options) checkSpace(b *ballast) error {
 func settings(o *Options, s *Store, lock *pebble.Lock) *pebble.Options {
 	log := s.log
 	po := &pebble.Options{
-		FS:   &walFS{twinFS{fullFS{tableFS{o.fs, log, log.check}, s.ballast}, log}, o.Dir, log},
+		FS:   &walFS{twinFS{fullFS{tableFS{o.fs, log, log.check}, s.ballast}, log}, o.Dir, log, s.notes},
 		Lock: lock,
 		// Pinned: a newer format cannot be undone. The next ones only bring value separation.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
@@ -387,7 +391,7 @@ func (s *Store) wake() {
 func (s *Store) Close() error {
 	close(s.stop)
 	s.keeper.Wait()
-	return errors.Join(s.sign(time.Now()), s.db.Close(), s.lock.Close())
+	return errors.Join(s.sign(time.Now()), s.db.Close(), s.notes.close(), s.lock.Close())
 }
 
 // Stats counts rows by state.

@@ -1,6 +1,7 @@
 package pebblestore
 
 import (
+	"bytes"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -66,9 +67,10 @@ func (f *twinFile) also(do func(vfs.File) error) {
 }
 
 func (f *twinFile) Write(p []byte) (int, error) {
+	same := bytes.Clone(p) // vfs may change what it writes
 	n, err := f.File.Write(p)
 	if err == nil {
-		f.also(func(twin vfs.File) error { _, err := twin.Write(p); return err })
+		f.also(func(twin vfs.File) error { _, err := twin.Write(same); return err })
 	}
 	return n, err
 }

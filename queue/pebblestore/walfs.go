@@ -11,8 +11,9 @@ import (
 // and exit code 2.
 type walFS struct {
 	vfs.FS
-	dir string // of the store: a checkpoint is elsewhere, and may fail
-	log logger
+	dir   string // of the store: a checkpoint is elsewhere, and may fail
+	log   logger
+	notes *notes
 }
 
 // check ends the process when an operation on the log failed.
@@ -37,17 +38,32 @@ func (w walFS) wrap(f vfs.File, name string, err error) (vfs.File, error) {
 		return f, err
 	}
 	w.check("create", name, err)
-	return walFile{f, w, name}, nil
+	return &walFile{File: f, fs: w, name: name}, nil
 }
 
 func (w walFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := w.FS.Create(name, c)
+	if err == nil && w.isLog(name) {
+		w.notes.begin("", filepath.Base(name))
+	}
 	return w.wrap(f, name, err)
 }
 
 func (w walFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := w.FS.ReuseForWrite(from, to, c)
+	if err == nil && w.isLog(to) {
+		w.notes.begin(filepath.Base(from), filepath.Base(to))
+	}
 	return w.wrap(f, to, err)
+}
+
+// Remove removes a file. What a log holds that goes is in tables.
+func (w walFS) Remove(name string) error {
+	err := w.FS.Remove(name)
+	if err == nil && w.isLog(name) {
+		w.notes.end(filepath.Base(name))
+	}
+	return err
 }
 
 func (w walFS) OpenDir(name string) (vfs.File, error) {
@@ -55,7 +71,7 @@ func (w walFS) OpenDir(name string) (vfs.File, error) {
 	if err != nil || filepath.Clean(name) != filepath.Clean(w.dir) {
 		return f, err
 	}
-	return walFile{f, w, name}, nil
+	return &walFile{File: f, fs: w, name: name, isDir: true}, nil
 }
 
 func (w walFS) Unwrap() vfs.FS { return w.FS }
@@ -63,36 +79,46 @@ func (w walFS) Unwrap() vfs.FS { return w.FS }
 // walFile is a log file, or the directory in which it is.
 type walFile struct {
 	vfs.File
-	fs   walFS
-	name string
+	fs      walFS
+	name    string
+	isDir   bool
+	written int64
 }
 
-func (f walFile) Write(p []byte) (int, error) {
+func (f *walFile) Write(p []byte) (int, error) {
 	n, err := f.File.Write(p)
+	f.written += int64(n)
 	f.fs.check("write", f.name, err)
 	return n, err
 }
 
-func (f walFile) Sync() error {
-	err := f.File.Sync()
+func (f *walFile) Sync() error {
+	sync := f.File.Sync
+	if f.isDir {
+		sync = func() error { return f.fs.notes.synced(f.File.Sync) }
+	}
+	err := sync()
 	f.fs.check("sync", f.name, err)
 	return err
 }
 
-func (f walFile) SyncData() error {
+func (f *walFile) SyncData() error {
 	err := f.File.SyncData()
 	f.fs.check("sync", f.name, err)
 	return err
 }
 
-func (f walFile) SyncTo(n int64) (bool, error) {
+func (f *walFile) SyncTo(n int64) (bool, error) {
 	full, err := f.File.SyncTo(n)
 	f.fs.check("sync", f.name, err)
 	return full, err
 }
 
-func (f walFile) Close() error {
+func (f *walFile) Close() error {
 	err := f.File.Close()
+	if !f.isDir {
+		f.fs.notes.closed(filepath.Base(f.name), f.written)
+	}
 	f.fs.check("close", f.name, err)
 	return err
 }

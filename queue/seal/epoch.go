@@ -226,9 +226,7 @@ func (r *Ring) keepDays(now time.Time) error {
 	if r.o.Retention <= 0 {
 		return nil
 	}
-	// A day more, because its last entry is a day younger than its first, and the
-	// hour's slack that a store has (pebblestore.Options.Retention).
-	last := dayNumber(now.Add(-r.o.Retention - 25*time.Hour))
+	last := r.o.lastGone(now)
 	for n, d := range r.days {
 		if n > last {
 			continue

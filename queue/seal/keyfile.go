@@ -80,7 +80,7 @@ var (
 
 // decodeMeta reads the open part of a key file.
 func decodeMeta(b []byte) (m meta, err error) {
-	if len(b) > 0 && len(bytes.Trim(b, "\x00")) == 0 {
+	if len(b) > 0 && zero(b) {
 		return m, errZeroed
 	}
 	if len(b) < headSize+tagSize || string(b[:len(magic)]) != magic {
@@ -156,8 +156,9 @@ func newAEAD(key []byte) cipher.AEAD {
 type keyDir struct {
 	disk disk
 	path string
-	// spared is told of a file of which only one copy is good; nil: nobody is.
-	spared func(path string)
+	// spared is told of a file that is not as it was written and can be read all the same; nil:
+	// nobody is.
+	spared func(name, wrong string)
 }
 
 func (d *keyDir) at(name string) string { return filepath.Join(d.path, name) }
@@ -222,11 +223,42 @@ func (d *keyDir) read(name string) ([]byte, error) {
 	if n, err := f.ReadAt(b, 0); n < len(b) {
 		return nil, fmt.Errorf("seal: key file %s: %w", path, err)
 	}
-	content, one := either(b)
-	if one && d.spared != nil {
-		d.spared(path)
+	content, wrong := either(b)
+	if wrong != "" && d.spared != nil {
+		d.spared(name, wrong)
 	}
 	return content, nil
+}
+
+// mend puts a file right that can be read, in place: written anew under its name, what it had
+// before would stay on the disk, and nobody would destroy it. The copy that is good is not touched.
+func (d *keyDir) mend(name string) error {
+	f, err := d.disk.Open(d.at(name), os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	b := make([]byte, info.Size())
+	defer clear(b)
+	if n, err := f.ReadAt(b, 0); n < len(b) {
+		return errors.Join(err, f.Close())
+	}
+	content, wrong := either(b)
+	if wrong == "" {
+		return f.Close()
+	}
+	right := twice(content)
+	defer clear(right)
+	for at := 0; at < len(right) && err == nil; at += copyBlock {
+		end := min(at+copyBlock, len(right))
+		if !bytes.Equal(right[at:end], b[at:end]) {
+			_, err = f.WriteAt(right[at:end], int64(at))
+		}
+	}
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // destroy makes files unreadable: out of the way by another name, overwritten,

@@ -53,7 +53,8 @@ type Ring struct {
 	work sync.Mutex // one change of the directory at a time; before mu
 	// doomed are the files that are being destroyed; what fails is tried again. Under work.
 	doomed []string
-	lastID uint64 // of an epoch or a table: none is used again. Under work
+	lastID uint64   // of an epoch or a table: none is used again. Under work
+	spoilt []string // files that are to be put right. Under work
 
 	mu      sync.Mutex
 	quiet   *sync.Cond // a pin of an old epoch was taken away
@@ -64,6 +65,7 @@ type Ring struct {
 	current *epoch
 	carries []*carry // newest first
 	days    map[uint64]*day
+	newDay  uint64              // the day of the start, when it had no keys
 	retired map[string]struct{} // leaf keys by which nothing more is sealed
 }
 
@@ -132,11 +134,13 @@ func newRing(o RingOptions) (*Ring, error) {
 		o.disk = realDisk{}
 	}
 	r := &Ring{
-		o: o, dir: keyDir{disk: o.disk, path: o.Dir, spared: func(path string) {
-			o.Logger.Warn("seal: a key file is damaged: its second copy is used (`sealpost keys rotate` writes all key files anew; look at the disk)", "file", path)
-		}},
+		o: o, dir: keyDir{disk: o.disk, path: o.Dir},
 		keks: make(map[uint64]*kek), epochs: make(map[uint64]*epoch), days: make(map[uint64]*day),
 		retired: make(map[string]struct{}),
+	}
+	r.dir.spared = func(name, wrong string) {
+		o.Logger.Warn("seal: a key file is damaged in "+wrong+" (look at the disk)", "file", r.dir.at(name))
+		r.spoilt = append(r.spoilt, name)
 	}
 	r.quiet = sync.NewCond(&r.mu)
 	return r, nil
@@ -202,6 +206,7 @@ func (r *Ring) open() error {
 	if err := r.destroy(found.trash...); err != nil {
 		return err
 	}
+	r.mendSpoilt()
 	now := time.Now()
 	if len(r.keks) == 0 {
 		if err := r.addKEK(now); err != nil {
@@ -222,7 +227,24 @@ func (r *Ring) open() error {
 	if err := r.roll(now); err != nil {
 		return err
 	}
+	if day := dayNumber(now); r.days[day] == nil {
+		r.newDay = day
+	}
 	return r.keepDays(now)
+}
+
+// mendSpoilt puts key files right that are damaged and can be read. Under work.
+func (r *Ring) mendSpoilt() {
+	for _, name := range r.spoilt {
+		switch err := r.dir.mend(name); {
+		case errors.Is(err, fs.ErrNotExist): // it was an old one
+		case err != nil:
+			r.o.Logger.Error("seal: a damaged key file cannot be put right: `sealpost keys rotate` writes all key files anew", "file", r.dir.at(name), "err", err)
+		default:
+			r.o.Logger.Warn("seal: a damaged key file is put right", "file", r.dir.at(name))
+		}
+	}
+	r.spoilt = nil
 }
 
 // Close forgets the keys. The store has been closed.

@@ -83,6 +83,7 @@ func New(inner queue.Store, ring *Ring, o Options) (*Store, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
+	s.keeper.Go(func() { s.goneDays(ctx) })
 	if !o.Still {
 		s.keeper.Go(func() { s.keep(ctx) })
 	}

@@ -25,13 +25,14 @@ func twice(content []byte) []byte {
 	return b
 }
 
-// either returns the content of a copy that is good; one reports that the other is not.
-// Where none is good it is the first one, which then does not open.
-func either(b []byte) (content []byte, one bool) {
+// either returns the content of a copy that is good. wrong says what is not as it was
+// written, the room between the copies too; "" when all is. Where no copy is good it is the first
+// one, which then does not open.
+func either(b []byte) (content []byte, wrong string) {
 	second := roundUp((len(b) + 1) / 2)
 	size := len(b) - second
 	if size < checkSize {
-		return b, false
+		return b, ""
 	}
 	good := func(at int) ([]byte, bool) {
 		content, sum := b[at:at+size-checkSize], b[at+size-checkSize:at+size]
@@ -41,12 +42,18 @@ func either(b []byte) (content []byte, one bool) {
 	first, ok := good(0)
 	other, spare := good(second)
 	switch {
-	case ok:
-		return first, !spare
-	case spare:
-		return other, true
+	case !ok && !spare:
+		return first, ""
+	case !ok:
+		return other, "its first copy: the second one is used"
+	case !spare:
+		return first, "its second copy: the first one is used"
+	case !zero(b[size:second]):
+		return first, "the room between its copies: both are good"
 	}
-	return first, false
+	return first, ""
 }
+
+func zero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
 
 func roundUp(n int) int { return (n + copyBlock - 1) / copyBlock * copyBlock }
