@@ -69,12 +69,6 @@ type house struct {
 
 func run(t *testing.T, o queue.Options, c courier) *house {
 	t.Helper()
-	return runWith(t, o, c)
-}
-
-// runWith is run with a courier of any kind.
-func runWith(t *testing.T, o queue.Options, c queue.Courier) *house {
-	t.Helper()
 	h := &house{t: t, start: time.Now()}
 	if o.Store == nil {
 		h.store = storetest.NewModel()

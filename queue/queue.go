@@ -87,7 +87,6 @@ type Queue struct {
 	mu      sync.Mutex
 	erasing sync.Mutex         // one erasure at a time
 	flying  map[rowKey]*flight // envelopes with a courier of this process
-	outlook *outlook           // who is told of what is expected; nil: nobody
 
 	halt     atomic.Pointer[suspended] // what is suspended; never nil
 	halting  sync.Mutex                // who changes halt and its cell
@@ -233,9 +232,6 @@ func (q *Queue) insertion(d *Draft) (*Insertion, *Message, int, error) {
 		j.Recipients = all
 		if entry, err = j.appendJSON(make([]byte, 0, 512)); err == nil && !body.large {
 			q.hot.put(fresh{message: &m, envelopes: envelopes, body: body.copy})
-		}
-		if err == nil {
-			q.expect(&m, envelopes)
 		}
 		return m.appendJSON(make([]byte, 0, 384)), entry, err
 	}

@@ -50,7 +50,6 @@ func (q *Queue) Run(ctx context.Context, c Courier) error {
 	crew := newCrew()
 	defer crew.end()
 	crew.do(func() { q.keepSuspensions(ctx) })
-	defer q.look(ctx, c)()
 	free := make(chan struct{}, q.o.Workers) // one token for each envelope in flight
 	timer := time.NewTimer(0)
 	defer timer.Stop()

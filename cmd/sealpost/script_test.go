@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -187,7 +189,10 @@ func (s *scenario) received(ts *testscript.TestScript, args []string) {
 	}
 	n, err := strconv.Atoi(args[1])
 	ts.Check(err)
-	got := h.Accepted()
+	// The host writes down what it took behind its reply, so the relay may know of it first.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	got, _ := h.Await(ctx, n)
 	if len(got) != n {
 		ts.Fatalf("%s took %d messages, want %d", args[0], len(got), n)
 	}

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
@@ -38,9 +37,6 @@ type Pool struct {
 	shelf  shelf                 // the same, by key and face
 	faces  faces
 	faceOf func(*conn) face // faceOf, but in tests
-	warm   map[key]*warming // connections that are being made for deliveries to come
-
-	warmings atomic.Int32 // how many warm has
 }
 
 var _ relay.Opener = (*Pool)(nil)
@@ -93,7 +89,6 @@ func New(o Options) *Pool {
 		shelf:      shelf{keys: map[key]row{}, faces: map[face]row{}},
 		faces:      faces{byKey: map[key]*list.Element{}},
 		faceOf:     faceOf,
-		warm:       map[key]*warming{},
 	}
 }
 
@@ -136,9 +131,6 @@ func (p *Pool) Open(ctx context.Context, s policy.Step) (relay.Session, policy.E
 }
 
 func (p *Pool) open(ctx context.Context, s policy.Step, k key) (*session, policy.Evidence, *policy.Failure) {
-	if w := p.join(ctx, k); w != nil {
-		return w.session(p, s, k)
-	}
 	for {
 		c, f := p.acquire(ctx, s, k)
 		switch {
