@@ -198,39 +198,35 @@ func (r *rawRelay) send(m rawMessage) error {
 	}
 	defer f.Close()
 	defer func() { _ = os.Remove(m.path) }() // the directory goes in any case
-	c, err := r.begin()
-	if err != nil {
-		return err
-	}
-	defer c.quit()
-	n := 0
-	return r.deliver(c, func(buf []byte) error {
-		body := buf[:len(buf)-rawTag]
-		if _, err := io.ReadFull(f, body); err != nil {
-			return err
-		}
-		copy(buf[len(body):], m.tags[n*rawTag:])
-		_, err := r.aead.Open(body[:0], rawNonce(n), buf, nil)
-		n++
-		return err
+	return r.handOn(f, func(n int, frame []byte) {
+		copy(frame[len(frame)-rawTag:], m.tags[n*rawTag:])
 	})
 }
 
 // pass hands a body on while it comes in, sealed and opened on its way.
 func (r *rawRelay) pass(in io.Reader) error {
+	return r.handOn(in, func(n int, frame []byte) {
+		body := frame[:len(frame)-rawTag]
+		r.aead.Seal(body[:0], rawNonce(n), body, nil) // in place
+	})
+}
+
+// handOn sends a body that is read from src. Of each frame seal makes what is sealed, in place; it is opened
+// before it goes.
+func (r *rawRelay) handOn(src io.Reader, seal func(n int, frame []byte)) error {
 	c, err := r.begin()
 	if err != nil {
 		return err
 	}
 	defer c.quit()
 	n := 0
-	return r.deliver(c, func(buf []byte) error {
-		body := buf[:len(buf)-rawTag]
-		if _, err := io.ReadFull(in, body); err != nil {
+	return r.deliver(c, func(frame []byte) error {
+		body := frame[:len(frame)-rawTag]
+		if _, err := io.ReadFull(src, body); err != nil {
 			return err
 		}
-		sealed := r.aead.Seal(body[:0], rawNonce(n), body, nil)
-		_, err := r.aead.Open(body[:0], rawNonce(n), sealed, nil)
+		seal(n, frame)
+		_, err := r.aead.Open(body[:0], rawNonce(n), frame, nil)
 		n++
 		return err
 	})
