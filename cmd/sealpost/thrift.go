@@ -23,7 +23,7 @@ const (
 // has grown by 32 MiB, unless the environment says when (GOGC).
 func thrift() {
 	if os.Getenv("GOGC") == "" {
-		followCollections(func(percent int) { debug.SetGCPercent(percent) })
+		followCollections(alive, func(percent int) { debug.SetGCPercent(percent) })
 	}
 }
 
@@ -32,9 +32,9 @@ func growth(alive uint64) int {
 	return max(growthPart, int(leastGrowth*100/max(alive, leastAlive)))
 }
 
-// followCollections calls set with the percentage that fits what is alive: now, and after each
-// collection that has changed it.
-func followCollections(set func(percent int)) {
+// followCollections calls set with the percentage that fits what is alive, in octets: now, and
+// after each collection that has changed it.
+func followCollections(alive func() uint64, set func(percent int)) {
 	now := growth(alive())
 	set(now)
 	// An object that nobody holds is found by the next collection, and made anew for the one

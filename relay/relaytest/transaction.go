@@ -147,11 +147,13 @@ func (s *session) finish() error {
 	said, err := s.say(Dot, "", usual)
 	m := s.draft
 	m.Reply, m.Accepted = strings.ReplaceAll(said, "\n", "\r\n"), strings.HasPrefix(said, "2")
-	if !s.b.Sink {
-		_ = s.w.Flush() // who waits for the message may end the host at once
-	}
 	r := &s.host.record
 	r.change(func() {
+		if !s.b.Sink {
+			// Under the lock: who hears the reply finds the message here, and who finds the message
+			// may end the host at once.
+			_ = s.w.Flush()
+		}
 		r.stats.Finished++
 		if m.Accepted {
 			r.stats.Messages++
