@@ -64,6 +64,15 @@ const (
 	memTables   = 4 // at most, before writes wait
 )
 
+// Bounds of how many flushes may lie over each other before they are merged. Most mail that outlives a
+// memtable is gone before the next few are full, and what is merged late is merged without it: a fifth of
+// what acceptance took of the processor went into merging at two. A small disk has no room to wait.
+const (
+	flushesMin  = 2
+	flushesMax  = 12
+	flushesPart = 64 // the disk is that many times what lies there
+)
+
 // deletedAfter is how long large bodies that are done may stay on disk: what removes them is
 // small, and would be in memory for long.
 const deletedAfter = 5 * time.Second
@@ -193,6 +202,11 @@ func (o *Options) memTable() uint64 {
 	return min(max(o.disk/32, memTableMin), memTableMax)
 }
 
+// flushes is how many flushes lie over each other before they are merged.
+func (o *Options) flushes() int {
+	return int(min(max(o.disk/(flushesPart*o.memTable()), flushesMin), flushesMax))
+}
+
 // reserve is the free space without which the store is not opened.
 func (o *Options) reserve() uint64 {
 	if o.disk == 0 {
@@ -237,7 +251,7 @@ func settings(o *Options, s *Store, lock *pebble.Lock) *pebble.Options {
 		// are up to three of them under load, and the aim is 300 MB for a million messages.
 		MemTableSize:                o.memTable(),
 		MemTableStopWritesThreshold: memTables,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       o.flushes(),
 		L0StopWritesThreshold:       32,
 		LBaseMaxBytes:               128 << 20,
 		BytesPerSync:                512 << 10,
