@@ -90,6 +90,13 @@ func (s *faces) of(k key, now time.Time) face {
 	return v.face
 }
 
+// unknown reports whether a connection for the key may show a face that others have: none is known yet, and
+// it may use theirs.
+func (s *faces) unknown(k key, now time.Time) bool {
+	e := s.byKey[k]
+	return e == nil || s.of(k, now).none() && !now.Before(e.Value.(*shown).barred)
+}
+
 // saw remembers what a connection of the key's own has shown. A resumed session shows
 // nothing: its certificate is that of the handshake before, which is no younger for it.
 func (s *faces) saw(k key, f face, resumed bool, now time.Time) {

@@ -122,7 +122,7 @@ func TestGivenTooLate(t *testing.T) {
 					p.grow(h, s.c.key.place)
 				} else {
 					h.seat(s.c)
-					h.next().given <- s.c
+					p.next(h).given <- grant{c: s.c}
 				}
 				p.mu.Unlock()
 				if f := <-done; f == nil || f.Reason != policy.Interrupted {

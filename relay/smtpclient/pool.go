@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -63,12 +64,7 @@ type host struct {
 	idle    row     // the longest idle first
 	busy    []*conn // in use, by one session or more
 	waiters []*waiter
-}
-
-// waiter waits for a connection, or for the right to open one.
-type waiter struct {
-	key   key
-	given chan *conn // gets exactly one value: a seat on a connection that serves the key, or nil for a free slot
+	making  making
 }
 
 // New returns a pool. It must be closed.
@@ -132,7 +128,7 @@ func (p *Pool) Open(ctx context.Context, s policy.Step) (relay.Session, policy.E
 
 func (p *Pool) open(ctx context.Context, s policy.Step, k key) (*session, policy.Evidence, *policy.Failure) {
 	for {
-		c, f := p.acquire(ctx, s, k)
+		c, f := p.acquire(ctx, s, k, true)
 		switch {
 		case f != nil:
 			return nil, policy.Evidence{}, f
@@ -155,9 +151,10 @@ func (p *Pool) open(ctx context.Context, s policy.Step, k key) (*session, policy
 	}
 }
 
-// openNew opens a connection in a slot that is ours.
+// openNew opens a connection in a slot that is ours, and booked for the key.
 func (p *Pool) openNew(ctx context.Context, s policy.Step, k key) (*session, policy.Evidence, *policy.Failure) {
 	c, e, f := p.dial(ctx, s, k)
+	p.made(k)
 	if f != nil {
 		p.free(k)
 		return nil, e, f
@@ -167,8 +164,8 @@ func (p *Pool) openNew(ctx context.Context, s policy.Step, k key) (*session, pol
 }
 
 // acquire takes an idle connection that serves the key, or (nil, nil) a slot to open one, or
-// a seat beside others.
-func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *policy.Failure) {
+// a seat beside others. The patient wait while the first connection of a name is being made.
+func (p *Pool) acquire(ctx context.Context, s policy.Step, k key, patient bool) (*conn, *policy.Failure) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -176,7 +173,7 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 	}
 	h := p.hosts[k.place]
 	if h == nil {
-		h = &host{}
+		h = &host{making: making{}}
 		p.hosts[k.place] = h
 	}
 	if over := p.trim(h, k.place); len(over) > 0 {
@@ -184,7 +181,7 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 		for _, c := range over {
 			p.hangUp(c)
 		}
-		return p.acquire(ctx, s, k)
+		return p.acquire(ctx, s, k, patient)
 	}
 	if c := p.find(k); c != nil {
 		p.unpark(h, c)
@@ -193,13 +190,15 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 		p.mu.Unlock()
 		return c, nil
 	}
-	if h.open < p.o.Limits.Connections(k.place) {
-		h.open++
+	acquainting := patient && p.acquainting(h, k)
+	if !acquainting && h.open < p.o.Limits.Connections(k.place) {
+		h.reserve(k)
 		p.mu.Unlock()
 		return nil, nil
 	}
-	if c := h.idle.first; c != nil { // none for us: its place is taken over
+	if c := h.idle.first; !acquainting && c != nil { // none for us: its place is taken over
 		p.unpark(h, c)
+		h.making.begin(k)
 		p.mu.Unlock()
 		p.hangUp(c)
 		return nil, nil
@@ -209,7 +208,7 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 		p.mu.Unlock()
 		return c, nil
 	}
-	w := &waiter{key: k, given: make(chan *conn, 1)}
+	w := &waiter{key: k, patient: patient, given: make(chan grant, 1)}
 	h.waiters = append(h.waiters, w)
 	p.mu.Unlock()
 	return p.await(ctx, s, w)
@@ -217,8 +216,11 @@ func (p *Pool) acquire(ctx context.Context, s policy.Step, k key) (*conn, *polic
 
 func (p *Pool) await(ctx context.Context, s policy.Step, w *waiter) (*conn, *policy.Failure) {
 	select {
-	case c := <-w.given:
-		return c, nil
+	case g := <-w.given:
+		if g.again {
+			return p.acquire(ctx, s, w.key, false)
+		}
+		return g.c, nil
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
@@ -226,9 +228,12 @@ func (p *Pool) await(ctx context.Context, s policy.Step, w *waiter) (*conn, *pol
 	queued := h != nil && h.withdraw(w)
 	p.mu.Unlock()
 	if !queued { // it came at the same moment: pass it on
-		if c := <-w.given; c != nil {
-			p.release(c)
-		} else {
+		switch g := <-w.given; {
+		case g.again:
+		case g.c != nil:
+			p.release(g.c)
+		default:
+			p.made(w.key)
 			p.free(w.key)
 		}
 	}
@@ -238,11 +243,18 @@ func (p *Pool) await(ctx context.Context, s policy.Step, w *waiter) (*conn, *pol
 func (h *host) withdraw(w *waiter) bool {
 	for i := range h.waiters {
 		if h.waiters[i] == w {
-			h.waiters = append(h.waiters[:i], h.waiters[i+1:]...)
+			h.leave(i)
 			return true
 		}
 	}
 	return false
+}
+
+// leave takes a waiter out of the line.
+func (h *host) leave(i int) *waiter {
+	w := h.waiters[i]
+	h.waiters = slices.Delete(h.waiters, i, i+1)
+	return w
 }
 
 // unpark takes a connection out of the idle ones. The lock is held.
@@ -270,15 +282,16 @@ func (p *Pool) release(c *conn) {
 	case h.open > p.o.Limits.Connections(c.key.place): // the limit was lowered
 		gone = append(gone, c)
 		p.vacate(c.key.place)
-	case len(h.waiters) > 0:
-		w := h.next()
+	case p.turn(h) >= 0:
+		w := p.next(h)
 		if p.serves(c, w.key) {
 			h.seat(c)
-			w.given <- c
+			w.given <- grant{c: c}
 			p.invite(h, c)
 		} else {
 			gone = append(gone, c)
-			w.given <- nil
+			h.making.begin(w.key)
+			w.given <- grant{}
 		}
 		p.grow(h, c.key.place)
 	default:
@@ -294,12 +307,6 @@ func (p *Pool) release(c *conn) {
 	for _, c := range gone {
 		p.hangUp(c)
 	}
-}
-
-func (h *host) next() *waiter {
-	w := h.waiters[0]
-	h.waiters = h.waiters[1:]
-	return w
 }
 
 // park puts a connection among the idle ones. The lock is held.
@@ -344,9 +351,13 @@ func (p *Pool) vacate(at relay.Place) {
 
 // grow gives those who wait the slots that the limit leaves free now. The lock is held.
 func (p *Pool) grow(h *host, at relay.Place) {
-	for len(h.waiters) > 0 && (h.open == 0 || h.open < p.o.Limits.Connections(at)) {
-		h.open++
-		h.next().given <- nil
+	for h.open == 0 || h.open < p.o.Limits.Connections(at) {
+		w := p.next(h)
+		if w == nil {
+			return
+		}
+		h.reserve(w.key)
+		w.given <- grant{}
 	}
 }
 

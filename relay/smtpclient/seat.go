@@ -51,7 +51,7 @@ func (p *Pool) sit(c *conn) {
 // beside returns the connection in use on which there is a free seat, and the fewest
 // are taken; nil when there is none, or others wait already. The lock is held.
 func (p *Pool) beside(h *host, k key) *conn {
-	if len(h.waiters) > 0 || p.o.Window == 1 {
+	if p.o.Window == 1 || p.turn(h) >= 0 {
 		return nil
 	}
 	var best *conn
@@ -95,9 +95,9 @@ func (l *line) hasSeat(s style, taken int) bool {
 // waits for another kind of connection gets this one's place when it has emptied. The
 // lock is held.
 func (p *Pool) invite(h *host, c *conn) {
-	for len(h.waiters) > 0 && p.serves(c, h.waiters[0].key) && p.hasSeat(h, c) {
+	for i := p.turn(h); i >= 0 && p.serves(c, h.waiters[i].key) && p.hasSeat(h, c); i = p.turn(h) {
 		h.seat(c)
-		h.next().given <- c
+		h.leave(i).given <- grant{c: c}
 	}
 }
 
@@ -138,6 +138,8 @@ func (s *session) elsewhere(ctx context.Context, old *conn, fresh freshOnly) (*s
 	over := last && h.open > p.o.Limits.Connections(k.place)
 	if over {
 		p.vacate(k.place)
+	} else if last {
+		h.making.begin(k)
 	}
 	p.mu.Unlock()
 	if last {
@@ -153,9 +155,10 @@ func (s *session) elsewhere(ctx context.Context, old *conn, fresh freshOnly) (*s
 	}
 	none := k
 	none.rung = noRung // no connection has this key, so what comes is a place
-	if _, f := p.acquire(ctx, s.step, none); f != nil {
+	if _, f := p.acquire(ctx, s.step, none, false); f != nil {
 		return nil, f
 	}
+	p.rebook(k.place, none, k)
 	n, _, f := p.openNew(ctx, s.step, k)
 	return n, f
 }
