@@ -60,7 +60,7 @@ const startReserve = 16 << 20
 // Bounds of a memtable. Big ones are good: most messages die in them.
 const (
 	memTableMin = 1 << 20
-	memTableMax = 40 << 20
+	memTableMax = 32 << 20
 	memTables   = 4 // at most, before writes wait
 )
 
@@ -242,7 +242,7 @@ func (o *Options) checkSpace(b *ballast) error {
 func settings(o *Options, s *Store, lock *pebble.Lock) *pebble.Options {
 	log := s.log
 	po := &pebble.Options{
-		FS:   &walFS{twinFS{fullFS{tableFS{o.fs, log, log.check}, s.ballast}, log}, o.Dir, log, s.notes},
+		FS:   &walFS{twinFS{wideFS{fullFS{tableFS{o.fs, log, log.check}, s.ballast}}, log}, o.Dir, log, s.notes},
 		Lock: lock,
 		// Pinned: a newer format cannot be undone. The next ones only bring value separation.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
