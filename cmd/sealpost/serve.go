@@ -25,6 +25,7 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	thrift()
+	overlap()
 	log := newLog(s.err)
 	log.set(cfg.Server.Log)
 	h, err := openHouse(cfg, seams{log: log.Logger})
