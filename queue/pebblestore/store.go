@@ -71,6 +71,9 @@ const (
 	flushesMin  = 2
 	flushesMax  = 12
 	flushesPart = 64 // the disk is that many times what lies there
+	// flushesStop is how many octets of memtables may lie over each other before writes wait: more than a
+	// small disk has, for on a full one nothing can be merged, and what makes room is written.
+	flushesStop = 1 << 30
 )
 
 // deletedAfter is how long large bodies that are done may stay on disk: what removes them is
@@ -252,7 +255,7 @@ func settings(o *Options, s *Store, lock *pebble.Lock) *pebble.Options {
 		MemTableSize:                o.memTable(),
 		MemTableStopWritesThreshold: memTables,
 		L0CompactionThreshold:       o.flushes(),
-		L0StopWritesThreshold:       32,
+		L0StopWritesThreshold:       int(flushesStop / o.memTable()),
 		LBaseMaxBytes:               128 << 20,
 		BytesPerSync:                512 << 10,
 		WALBytesPerSync:             512 << 10,
