@@ -417,3 +417,29 @@ func TestMemory(t *testing.T) {
 		t.Errorf("stats %+v", st)
 	}
 }
+
+// What is fitted to the size of the disk: a small one has small memtables, is merged at once where that can be, and
+// never holds writes for merges that it has no room for.
+func TestFlushes(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		disk     uint64
+		memTable uint64
+		flushes  int
+		stop     int
+	}{
+		{"unknown", 0, 32 << 20, 2, 32},
+		{"64 MiB", 64 << 20, 2 << 20, 2, 512},
+		{"1 GiB", 1 << 30, 32 << 20, 2, 32},
+		{"10 GiB", 10 << 30, 32 << 20, 5, 32},
+		{"1 TiB", 1 << 40, 32 << 20, 12, 32},
+	} {
+		o := Options{disk: tt.disk}
+		po := settings(&o, &Store{}, nil)
+		if po.MemTableSize != tt.memTable || po.L0CompactionThreshold != tt.flushes || po.L0StopWritesThreshold != tt.stop {
+			t.Errorf("%s: memtables of %d, merged from %d on, writes stop at %d: want %d, %d, %d", tt.name,
+				po.MemTableSize, po.L0CompactionThreshold, po.L0StopWritesThreshold, tt.memTable, tt.flushes, tt.stop)
+		}
+	}
+}
