@@ -133,10 +133,12 @@ func (c *census) show(out io.Writer) error {
 	for _, d := range c.Damaged {
 		fmt.Fprintf(out, "damaged: %s\n", d)
 	}
+	how := "all read through"
 	if c.Unopened != "" {
 		fmt.Fprintf(out, "it is sealed, and was not opened: %s\n", c.Unopened)
+		how = "all read, none opened"
 	}
-	_, err := fmt.Fprintf(out, "restored: %d messages (%s), %d envelopes, %d journal entries; all read through, %d damaged\n",
-		c.Messages, octets(c.Octets), c.Envelopes, c.Entries, len(c.Damaged))
+	_, err := fmt.Fprintf(out, "restored: %d messages (%s), %d envelopes, %d journal entries; %s, %d damaged\n",
+		c.Messages, octets(c.Octets), c.Envelopes, c.Entries, how, len(c.Damaged))
 	return err
 }

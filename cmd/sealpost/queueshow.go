@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -21,6 +22,9 @@ type queueShowCmd struct {
 
 // Run shows a message, recipients included: the operator asked for this one.
 func (c *queueShowCmd) Run(ctx context.Context, s streams, parent *queueCmd) error {
+	if strings.TrimSpace(c.ID) == "" {
+		return errors.New("the ID is empty: give that of a message or an envelope, as sealpost queue list shows it")
+	}
 	client, err := parent.client()
 	if err != nil {
 		return err
