@@ -125,6 +125,8 @@ func (a *Attempt) step(t *policy.Tried) string {
 		return "offered level " + t.Level.String()
 	case t.Reason == policy.ReasonUnset && a.refused():
 		return "refused it at level " + t.Level.String()
+	case t.Reason == policy.ReasonUnset && a.notTaken():
+		return "was reached at level " + t.Level.String()
 	case t.Reason == policy.ReasonUnset:
 		return "took it at level " + t.Level.String()
 	case t.Level != policy.Unset && t.Reason.MayLower():
@@ -136,6 +138,11 @@ func (a *Attempt) step(t *policy.Tried) string {
 // refused reports whether the host that the walk ended with took the mail for nobody.
 func (a *Attempt) refused() bool {
 	return len(a.Outcomes) > 0 && !slices.ContainsFunc(a.Outcomes, func(o AttemptOutcome) bool { return o.Kind != queue.BouncedNow })
+}
+
+// notTaken reports whether no recipient's mail is known to be taken: it waits for another try.
+func (a *Attempt) notTaken() bool {
+	return len(a.Outcomes) > 0 && !slices.ContainsFunc(a.Outcomes, func(o AttemptOutcome) bool { return o.Kind == queue.DeliveredNow })
 }
 
 // next says what becomes of the recipients.

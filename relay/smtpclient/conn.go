@@ -46,19 +46,34 @@ type opening struct {
 
 // dial opens a connection for the step and measures it. The caller holds a slot
 // of the host. A failure behind a handshake that succeeded comes with the evidence.
-// A handshake that failed over a session to be resumed says nothing of the host's TLS: it
-// is done again without.
+// A handshake that failed over a session to be resumed says nothing of the host's TLS, and
+// one that resumed a session shows the certificate of then: where that is not enough, the host may
+// have a better one by now. It is done again without.
 func (p *Pool) dial(ctx context.Context, s policy.Step, k key) (*conn, policy.Evidence, *policy.Failure) {
 	use := p.tickets.for1(k, p.o.Now())
 	c, e, f := p.dialWith(ctx, s, use)
-	if f != nil && f.Reason.MayLower() && use.offered {
+	fell := c != nil && e.Resumed && short(s, e)
+	if fell {
+		p.hangUp(c)
+	}
+	if fell || f != nil && f.Reason.MayLower() && use.offered {
 		use.forget()
-		c, e, f = p.dialWith(ctx, s, p.tickets.for1(k, p.o.Now()))
+		use = p.tickets.for1(k, p.o.Now())
+		c, e, f = p.dialWith(ctx, s, use)
+	}
+	if c != nil && e.Peer == policy.PeerNone {
+		use.bar()
 	}
 	if f != nil && f.Reason.MayLower() {
 		p.unmet(k)
 	}
 	return c, e, f
+}
+
+// short reports whether a better certificate might prove more that the step asks for.
+func short(s policy.Step, e policy.Evidence) bool {
+	_, f := s.Judge(e)
+	return f != nil || e.Peer == policy.PeerNone
 }
 
 func (p *Pool) dialWith(ctx context.Context, s policy.Step, use *ticketUse) (*conn, policy.Evidence, *policy.Failure) {

@@ -41,6 +41,7 @@ type ticketUse struct {
 	key     key
 	began   time.Time // of this connection, or of the session that it resumes
 	offered bool      // a session was offered to the host
+	barred  bool      // what this connection gets is not kept; guarded by t.mu
 }
 
 // Get implements tls.ClientSessionCache.
@@ -73,7 +74,7 @@ func (u *ticketUse) Put(_ string, state *tls.ClientSessionState) {
 		}
 		u.t.drop(e)
 	}
-	if state == nil {
+	if state == nil || u.barred {
 		return
 	}
 	u.t.byKey[u.key] = u.t.order.PushBack(&ticket{u.key, state, first})
@@ -86,6 +87,20 @@ func (u *ticketUse) Put(_ string, state *tls.ClientSessionState) {
 func (u *ticketUse) forget() {
 	u.t.mu.Lock()
 	defer u.t.mu.Unlock()
+	u.dropOurs()
+}
+
+// bar keeps no session of a host that has not proved its name, so that it can do so with the next
+// connection: its tickets would show the certificate of now for as long as they are good.
+func (u *ticketUse) bar() {
+	u.t.mu.Lock()
+	defer u.t.mu.Unlock()
+	u.barred = true
+	u.dropOurs()
+}
+
+// dropOurs takes out what is kept for the key. The lock is held.
+func (u *ticketUse) dropOurs() {
 	if e := u.t.byKey[u.key]; e != nil {
 		u.t.drop(e)
 	}

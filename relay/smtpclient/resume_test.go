@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/policy"
+	"github.com/sealpost/sealpost/policy/policytest"
 )
 
 // A connection to the same host with the same identity on the same rung resumes; any
@@ -57,7 +58,7 @@ func TestResumption(t *testing.T) {
 			{"another identity", other, 0, false},
 			{"the third, soon", step(k.addr, policy.Modern), ticketAge / 2, true},
 			{"the fourth, late: resuming does not make a session younger", step(k.addr, policy.Modern), ticketAge / 2, false},
-			{"the fifth", step(k.addr, policy.Modern), 0, true},
+			{"the fifth: its certificate has run out, and the host may have another", step(k.addr, policy.Modern), 0, false},
 		} {
 			now = now.Add(tt.later)
 			e := meet(tt.step)
@@ -83,7 +84,9 @@ func TestResumptionThatFails(t *testing.T) {
 		}
 		return nil, nil
 	}
-	p := newPool(t, options())
+	o := options()
+	o.Roots = trusting(t, k.tls.Certificates[0])
+	p := newPool(t, o)
 	for range 3 {
 		s := open1(t, p, step(k.addr, policy.Modern))
 		if got := results(s.Send(t.Context(), mail(hello, "b@example.test"))); got[0] != "ok 250" {
@@ -96,6 +99,64 @@ func TestResumptionThatFails(t *testing.T) {
 	}
 	if n := p.held(); n != 0 {
 		t.Errorf("%d slots are held", n)
+	}
+}
+
+// trusting are roots that hold a certificate.
+func trusting(t *testing.T, certs ...tls.Certificate) *x509.CertPool {
+	t.Helper()
+	roots := x509.NewCertPool()
+	for _, c := range certs {
+		leaf, err := x509.ParseCertificate(c.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots.AddCert(leaf)
+	}
+	return roots
+}
+
+// A host that gets a better certificate and still knows its old tickets is judged by the new one at once: whether it
+// had proved nothing before, or what it had proved is not enough any more.
+func TestMendedCertificate(t *testing.T) {
+	t.Parallel()
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		v := newProvider(t, "PIPELINING", nil)
+		v.tls.MaxVersion = version
+		good := v.ca.Leaf(policytest.LeafOptions{Names: []string{string(nameA)}})
+		soonOver := v.ca.Leaf(policytest.LeafOptions{Names: []string{string(nameA)}, NotAfter: v.now.Add(time.Minute)})
+		own := v.ca.Leaf(policytest.LeafOptions{Names: []string{string(nameA)}, SelfSigned: true})
+		strict := func(s *policy.Step) { s.Target.Floor.Level = policy.Verified }
+		for _, tt := range []struct {
+			name    string
+			shows   tls.Certificate
+			later   time.Duration
+			change  []func(*policy.Step)
+			level   policy.Level
+			resumed bool
+		}{
+			{"its own", own, 0, nil, policy.Encrypted, false},
+			{"its own, again", own, 0, nil, policy.Encrypted, false},
+			{"mended", soonOver, 0, []func(*policy.Step){strict}, policy.Verified, false},
+			{"and again", soonOver, 0, nil, policy.Verified, true},
+			{"renewed when the old one has run out", good, 2 * time.Minute, []func(*policy.Step){strict}, policy.Verified, false},
+			{"and again", good, 0, []func(*policy.Step){strict}, policy.Verified, true},
+		} {
+			v.show(string(nameA), tt.shows)
+			v.now = v.now.Add(tt.later)
+			n, e, f := v.p.Open(t.Context(), v.step(nameA, tt.change...))
+			if f != nil {
+				t.Fatalf("TLS %x, %s: %v", version, tt.name, f)
+			}
+			n.Send(t.Context(), mail(hello, "b@example.test")) // a ticket of TLS 1.3 comes with the first reply
+			n.Quit()
+			if e.Level() != tt.level || e.Resumed != tt.resumed {
+				t.Errorf("TLS %x, %s: level %v, resumed %v, want %v, %v", version, tt.name, e.Level(), e.Resumed, tt.level, tt.resumed)
+			}
+		}
+		if n := v.p.held(); n != 0 {
+			t.Errorf("%d slots are held", n)
+		}
 	}
 }
 

@@ -361,7 +361,13 @@ func (x *transaction) readReset() (outcome, bool) {
 		return o, false
 	}
 	if !rep.positive() { // RFC 5321 4.3.2 knows only 250 here
-		return x.protocol("RSET", rep), false
+		if !x.ended {
+			return x.protocol("RSET", rep), false
+		}
+		// The whole flight is out. What the host did with it, the replies to its other commands say;
+		// behind those that fly nothing more is sent here.
+		x.s.c.line.end()
+		x.s.p.quirks.jostled(x.s.c.key.hostKey)
 	}
 	x.mark = x.s.c.replies // it says nothing of the message
 	return done, true
