@@ -73,7 +73,7 @@ func New(o Options) *Pool {
 	return &Pool{
 		o:          o,
 		profiles:   newProfiles(o.Roots),
-		quirks:     quirks{seen: map[hostKey]quirk{}},
+		quirks:     newQuirks(),
 		tickets:    tickets{byKey: map[key]*list.Element{}},
 		inspector:  policy.Inspector{Roots: o.Roots, Chains: newChains()},
 		handshakes: make(turnstile, o.Handshakes),

@@ -26,10 +26,49 @@ const (
 	maxQuirks = 4096
 )
 
-// quirks remembers the hosts that stumble.
+// meant is how a host refused a sender on a fresh connection: who says the same on an old one means the
+// sender there, too.
+type meant struct {
+	code  int
+	until time.Time
+}
+
+// quirks remembers the hosts that stumble, and what they mean.
 type quirks struct {
-	mu   sync.Mutex
-	seen map[hostKey]quirk
+	mu    sync.Mutex
+	seen  map[hostKey]quirk
+	meant map[hostKey]meant
+}
+
+func newQuirks() quirks {
+	return quirks{seen: map[hostKey]quirk{}, meant: map[hostKey]meant{}}
+}
+
+// meansSender remembers the code with which the host refused a sender on a fresh connection.
+func (q *quirks) meansSender(k hostKey, code int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	bound(q.meant)
+	q.meant[k] = meant{code, time.Now().Add(quirkTime)}
+}
+
+// sender reports whether the code is about the sender, on whatever connection.
+func (q *quirks) sender(k hostKey, code int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	m := q.meant[k]
+	return m.code == code && time.Now().Before(m.until)
+}
+
+// bound makes room in a memory that is full. Which one goes does not matter: it is found again.
+func bound[V any](of map[hostKey]V) {
+	if len(of) < maxQuirks {
+		return
+	}
+	for k := range of {
+		delete(of, k)
+		break
+	}
 }
 
 // manner returns the style that the host offers, as far as it was not found to
@@ -73,11 +112,6 @@ func (q *quirks) remember(k hostKey, found quirk) {
 	if old, ok := q.seen[k]; ok && old.until.After(time.Now()) {
 		found.style = max(found.style, old.style)
 	}
-	if len(q.seen) >= maxQuirks { // which one goes does not matter: it is found again
-		for old := range q.seen {
-			delete(q.seen, old)
-			break
-		}
-	}
+	bound(q.seen)
 	q.seen[k] = found
 }

@@ -171,30 +171,6 @@ func TestResetOnlyAfterFailure(t *testing.T) {
 	}
 }
 
-// A host that refuses RSET, against RFC 5321 4.3.2, has still said what became of the flight that it came with:
-// nothing is sent twice for it. The connection ends with that message.
-func TestResetRefused(t *testing.T) {
-	t.Parallel()
-	h := startHost(t,
-		greetAll+mailFrom+rcptB+chunk+ok+"S: 550 no\nS: 503 no\n"+
-			"C: RSET\n"+mailFrom+rcptB+chunk+"S: 500 what?\n"+ok+ok+ok+"C: QUIT",
-		greetAll+mailFrom+rcptB+chunk+ok+ok+ok+"C: QUIT")
-	p := newPool(t, options())
-	for i, want := range []string{"reply-permanent 5.0.0 550", "ok 250", "ok 250"} {
-		s, _, f := p.Open(t.Context(), step(h.addr, policy.Clear))
-		if f != nil {
-			t.Fatal(f)
-		}
-		if got := results(s.Send(t.Context(), mail(hello, "b@example.test"))); got[0] != want {
-			t.Errorf("message %d: got %q, want %q", i+1, got[0], want)
-		}
-		s.Release()
-	}
-	if n := h.connections(); n != 2 {
-		t.Errorf("%d connections, want 2", n)
-	}
-}
-
 // A host that offers CHUNKING and stumbles over BDAT gets DATA, at once and later.
 func TestStumblesOverBDAT(t *testing.T) {
 	t.Parallel()

@@ -322,16 +322,21 @@ func (x *transaction) readEnvelope() (o outcome, ok bool) {
 }
 
 // refuseMAIL handles a refused sender. Some hosts mean the connection (too many
-// messages on it), and say so without 421: an old connection is replaced once.
+// messages on it), and say so without 421: an old connection is replaced once. Who refuses a sender in the same way
+// on a fresh one is believed.
 func (x *transaction) refuseMAIL(rep reply) outcome {
-	if x.first(1) {
+	k := x.s.c.key.hostKey
+	switch {
+	case !x.turn.prior && (!x.s.reused || x.s.replaced):
+		x.s.p.quirks.meansSender(k, rep.code)
+	case x.first(1) && !x.s.p.quirks.sender(k, rep.code):
 		if x.s.c.line.last(x.turn) {
 			_ = x.s.c.fail(errRefused) // its other replies are not read
 			return stale
 		}
 		x.moving = true // when the replies are read, for others fly behind
 		x.s.c.line.end()
-		x.s.p.quirks.jostled(x.s.c.key.hostKey)
+		x.s.p.quirks.jostled(k)
 		return done
 	}
 	x.refuse("MAIL", rep, open)
