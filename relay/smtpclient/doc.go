@@ -31,6 +31,8 @@
 //   - A session from the pool is inspected again against the step at hand, and one
 //     that died meanwhile is replaced once, and only when nothing of the message
 //     can have been accepted on it.
+//   - A TLS session is resumed only where its host has proved its name, and never counts
+//     against it: what proves too little is proved again by a whole handshake.
 //
 // How a transaction travels: compose (append the commands of a flight to one
 // buffer, remember which replies are owed) and collect (read the owed replies in
