@@ -6,6 +6,19 @@ import (
 	"github.com/sealpost/sealpost/policy"
 )
 
+// sendNext sends the i-th message of a test to the host, over a connection that stands or a new one.
+func sendNext(t *testing.T, p *Pool, h *fakeHost, i int, want string) {
+	t.Helper()
+	s, _, f := p.Open(t.Context(), step(h.addr, policy.Clear))
+	if f != nil {
+		t.Fatal(f)
+	}
+	if got := results(s.Send(t.Context(), mail(hello, "b@example.test"))); got[0] != want {
+		t.Errorf("message %d: got %q, want %q", i+1, got[0], want)
+	}
+	s.Release()
+}
+
 // A refused MAIL on an old connection may mean the connection: it is asked again on a fresh one. A host that says
 // the same there means the sender, and the next one refused so costs no connection; another code still does.
 func TestSenderRefused(t *testing.T) {
@@ -20,14 +33,7 @@ func TestSenderRefused(t *testing.T) {
 		want        string
 		connections int
 	}{{"ok 250", 1}, {"reply-permanent 5.0.0 550", 2}, {"ok 250", 2}, {"reply-permanent 5.0.0 550", 2}, {"ok 250", 3}} {
-		s, _, f := p.Open(t.Context(), step(h.addr, policy.Clear))
-		if f != nil {
-			t.Fatal(f)
-		}
-		if got := results(s.Send(t.Context(), mail(hello, "b@example.test"))); got[0] != tt.want {
-			t.Errorf("message %d: got %q, want %q", i+1, got[0], tt.want)
-		}
-		s.Release()
+		sendNext(t, p, h, i, tt.want)
 		if n := h.connections(); n != tt.connections {
 			t.Errorf("%d connections after message %d, want %d", n, i+1, tt.connections)
 		}
@@ -44,14 +50,7 @@ func TestResetRefused(t *testing.T) {
 		greetAll+mailFrom+rcptB+chunk+ok+ok+ok+"C: QUIT")
 	p := newPool(t, options())
 	for i, want := range []string{"reply-permanent 5.0.0 550", "ok 250", "ok 250"} {
-		s, _, f := p.Open(t.Context(), step(h.addr, policy.Clear))
-		if f != nil {
-			t.Fatal(f)
-		}
-		if got := results(s.Send(t.Context(), mail(hello, "b@example.test"))); got[0] != want {
-			t.Errorf("message %d: got %q, want %q", i+1, got[0], want)
-		}
-		s.Release()
+		sendNext(t, p, h, i, want)
 	}
 	if n := h.connections(); n != 2 {
 		t.Errorf("%d connections, want 2", n)

@@ -155,14 +155,7 @@ func TestResetOnlyAfterFailure(t *testing.T) {
 			h := startHost(t, tt.script)
 			p := newPool(t, options())
 			for i, want := range []string{"ok 250", "reply-permanent 5.0.0 550", "ok 250", "ok 250"} {
-				s, _, f := p.Open(t.Context(), step(h.addr, policy.Clear))
-				if f != nil {
-					t.Fatal(f)
-				}
-				if got := results(s.Send(t.Context(), mail(hello, "b@example.test"))); got[0] != want {
-					t.Errorf("message %d: got %q, want %q", i+1, got[0], want)
-				}
-				s.Release()
+				sendNext(t, p, h, i, want)
 			}
 			if n := h.connections(); n != 1 {
 				t.Errorf("%d connections, want 1", n)
