@@ -60,7 +60,7 @@ const startReserve = 16 << 20
 // Bounds of a memtable. Big ones are good: most messages die in them.
 const (
 	memTableMin = 1 << 20
-	memTableMax = 24 << 20
+	memTableMax = 32 << 20
 	memTables   = 4 // at most, before writes wait
 )
 
