@@ -63,6 +63,8 @@ func TestSummary(t *testing.T) {
 			Trace: policy.Trace{{Host: "mx1.example.org", Rung: policy.Modern, Level: policy.Encrypted, Kept: true}, mx("mx2", policy.Modern, policy.Verified, 0)}, Outcomes: outcomes(queue.DeliveredNow)}},
 		{"refused by the host, not for want of protection", Attempt{Wanted: policy.Floor{Level: policy.Plaintext}, Basis: policy.BasisDefault, Rule: "default", Failure: failed(policy.ReplyPermanent),
 			Trace: policy.Trace{mx("mx1", policy.Modern, policy.Encrypted, 0)}, Outcomes: outcomes(queue.BouncedNow, queue.BouncedNow)}},
+		{"lost before it said whether it took the mail (RFC 5321 4.5.3.2.6)", Attempt{Wanted: policy.Floor{Level: policy.Plaintext}, Basis: policy.BasisDefault, Rule: "default", Failure: failed(policy.Uncertain),
+			Trace: policy.Trace{mx("mx1", policy.Modern, policy.Verified, 0)}, Outcomes: outcomes(queue.DeferredNow)}},
 		{"the zero attempt", Attempt{}},
 	}
 	var got strings.Builder
