@@ -137,12 +137,17 @@ func (a *Attempt) step(t *policy.Tried) string {
 
 // refused reports whether the host that the walk ended with took the mail for nobody.
 func (a *Attempt) refused() bool {
-	return len(a.Outcomes) > 0 && !slices.ContainsFunc(a.Outcomes, func(o AttemptOutcome) bool { return o.Kind != queue.BouncedNow })
+	return a.every(func(k queue.OutcomeKind) bool { return k == queue.BouncedNow })
 }
 
 // notTaken reports whether no recipient's mail is known to be taken: it waits for another try.
 func (a *Attempt) notTaken() bool {
-	return len(a.Outcomes) > 0 && !slices.ContainsFunc(a.Outcomes, func(o AttemptOutcome) bool { return o.Kind == queue.DeliveredNow })
+	return a.every(func(k queue.OutcomeKind) bool { return k != queue.DeliveredNow })
+}
+
+// every reports whether there are outcomes, and all are of such a kind.
+func (a *Attempt) every(such func(queue.OutcomeKind) bool) bool {
+	return len(a.Outcomes) > 0 && !slices.ContainsFunc(a.Outcomes, func(o AttemptOutcome) bool { return !such(o.Kind) })
 }
 
 // next says what becomes of the recipients.

@@ -1,23 +1,6 @@
 package smtpclient
 
-import (
-	"testing"
-
-	"github.com/sealpost/sealpost/policy"
-)
-
-// sendNext sends the i-th message of a test to the host, over a connection that stands or a new one.
-func sendNext(t *testing.T, p *Pool, h *fakeHost, i int, want string) {
-	t.Helper()
-	s, _, f := p.Open(t.Context(), step(h.addr, policy.Clear))
-	if f != nil {
-		t.Fatal(f)
-	}
-	if got := results(s.Send(t.Context(), mail(hello, "b@example.test"))); got[0] != want {
-		t.Errorf("message %d: got %q, want %q", i+1, got[0], want)
-	}
-	s.Release()
-}
+import "testing"
 
 // A refused MAIL on an old connection may mean the connection: it is asked again on a fresh one. A host that says
 // the same there means the sender, and the next one refused so costs no connection; another code still does.

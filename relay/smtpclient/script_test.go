@@ -353,6 +353,19 @@ func step(addr netip.AddrPort, r policy.Rung) policy.Step {
 	}
 }
 
+// sendNext sends the i-th message of a test to the host, over a connection that stands or a new one.
+func sendNext(t *testing.T, p *Pool, h *fakeHost, i int, want string) {
+	t.Helper()
+	s, _, f := p.Open(t.Context(), step(h.addr, policy.Clear))
+	if f != nil {
+		t.Fatal(f)
+	}
+	if got := results(s.Send(t.Context(), mail(hello, "b@example.test"))); got[0] != want {
+		t.Errorf("message %d: got %q, want %q", i+1, got[0], want)
+	}
+	s.Release()
+}
+
 // content is a queue.Body over a string.
 type content struct {
 	io.Reader

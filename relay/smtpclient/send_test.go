@@ -195,14 +195,7 @@ func TestStumblesOverGroups(t *testing.T) {
 		greetAll+mailFrom+ok+rcptB+ok+"C: DATA\nS: 354 go\nBODY\n"+ok+"IDLE")
 	p := newPool(t, options())
 	for i, want := range []string{"uncertain", "connection-lost", "ok 250"} {
-		s, _, f := p.Open(t.Context(), step(h.addr, policy.Clear))
-		if f != nil {
-			t.Fatal(f)
-		}
-		if got := results(s.Send(t.Context(), mail(hello, "b@example.test"))); got[0] != want {
-			t.Errorf("message %d: got %q, want %q", i+1, got[0], want)
-		}
-		s.Release()
+		sendNext(t, p, h, i, want)
 	}
 }
 
